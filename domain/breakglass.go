@@ -1,0 +1,68 @@
+package domain
+
+import (
+	"fmt"
+	"time"
+)
+
+// MaxOverrideTTL is the longest that an override may live.
+const MaxOverrideTTL = 30 * time.Minute
+
+// Envelope is an override as its sender encrypted it. ExpiresAt is kept to the letter, because version 2
+// envelopes authenticate it.
+type Envelope struct {
+	Type       SecretType
+	Ciphertext string // base64 of the envelope's JSON
+	ExpiresAt  string // RFC 3339
+}
+
+// Opened is a decrypted envelope.
+type Opened struct {
+	Value   Value
+	Version int    // of the envelope format
+	Digest  string // the same for every encoding of the same envelope, and for no other
+}
+
+// Override is a value that an operator put in a secret's place for a limited time.
+type Override struct {
+	ID           string
+	Envelope     Envelope // what is stored; Ciphertext is empty once it ended
+	EnvelopeKind int      // version of the envelope format
+	Digest       string
+	ExpiresAt    time.Time
+	Reason       string
+	AppliedBy    Actor
+	AppliedAt    time.Time
+}
+
+// OverrideEnd says why an override ended.
+type OverrideEnd string
+
+const (
+	EndExpired   OverrideEnd = "expired"
+	EndCleared   OverrideEnd = "cleared"   // by an operator
+	EndRefreshed OverrideEnd = "refreshed" // by an explicit refresh that succeeded
+	EndReplaced  OverrideEnd = "replaced"  // by the next override
+)
+
+// ActiveAt reports whether the override is to be served at now.
+func (o Override) ActiveAt(now time.Time) bool { return o.ID != "" && now.Before(o.ExpiresAt) }
+
+// OverrideExpiry reads expiresAt and checks that it lies in (now, now+MaxOverrideTTL]. Out of range is an
+// error, never clamped.
+func OverrideExpiry(expiresAt string, now time.Time) (time.Time, error) {
+	at, err := time.Parse(time.RFC3339, expiresAt)
+	if err != nil {
+		return time.Time{}, &Error{
+			Code:    CodeInvalidBreakGlassTTL,
+			Message: fmt.Sprintf("expiresAt must be an RFC 3339 time such as %s", now.Add(25*time.Minute).UTC().Format(time.RFC3339)),
+		}
+	}
+	switch ttl := at.Sub(now); {
+	case ttl <= 0:
+		return time.Time{}, &Error{Code: CodeInvalidBreakGlassTTL, Message: "expiresAt is not in the future of the server's clock; send one at most 30 minutes ahead"}
+	case ttl > MaxOverrideTTL:
+		return time.Time{}, &Error{Code: CodeInvalidBreakGlassTTL, Message: "expiresAt is more than 30 minutes ahead of the server's clock; send an earlier one"}
+	}
+	return at, nil
+}

@@ -1,0 +1,47 @@
+package ports
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/apex-tradebill/omni-secrets/domain"
+)
+
+// ErrJournalFull refuses an event because the journal has reached its size limit.
+var ErrJournalFull = errors.New("the audit journal is full")
+
+// AuditJournal takes audit events before the action that they record is answered.
+type AuditJournal interface {
+	// Append returns once e outlives the death of this process, or fails and leaves no trace of e. Concurrent
+	// calls share the cost. It never waits for a database. Safe for concurrent use.
+	Append(ctx context.Context, e domain.Event) error
+}
+
+// JournalReader is the other end of the journal. It has one user.
+type JournalReader interface {
+	// Next waits until there is at least one event that was not committed, and returns up to limit of them in
+	// the order of their Append. Calling it again without Commit returns the same events again.
+	Next(ctx context.Context, limit int) ([]domain.Event, error)
+
+	// Commit forgets the events that the last Next returned. After a crash, events that were already committed
+	// may be returned once more; none is ever left out.
+	Commit() error
+
+	// Backlog is how many events wait to be committed, and when the oldest of them was recorded (zero when
+	// none waits). Safe for concurrent use.
+	Backlog() (events int, oldest time.Time)
+}
+
+// AuditStore keeps audit events for auditors. Safe for concurrent use.
+type AuditStore interface {
+	// InsertEvents stores the events that are not stored yet, told by their ids, in one transaction.
+	InsertEvents(ctx context.Context, events []domain.Event) error
+
+	// ListEvents returns a page of events, the last stored first.
+	ListEvents(ctx context.Context, f domain.EventFilter) (domain.EventPage, error)
+
+	// PruneEvents deletes events recorded before the given time, which must be domain.AuditRetention ago or
+	// more, and returns how many there were.
+	PruneEvents(ctx context.Context, before time.Time) (int64, error)
+}

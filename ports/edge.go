@@ -1,0 +1,32 @@
+package ports
+
+import (
+	"context"
+	"time"
+
+	"github.com/apex-tradebill/omni-secrets/domain"
+)
+
+// EnvelopeOpener decrypts break-glass envelopes. Safe for concurrent use.
+type EnvelopeOpener interface {
+	// Open decrypts and checks e. The error says what to mend without repeating any of the envelope's content.
+	Open(e domain.Envelope) (domain.Opened, error)
+}
+
+// TokenVerifier checks bearer tokens. Safe for concurrent use.
+type TokenVerifier interface {
+	// Verify returns whose token it is and what it allows. The error is written for the caller and never holds
+	// the token.
+	Verify(ctx context.Context, token string) (domain.Principal, error)
+}
+
+// Meter counts what happens. Safe for concurrent use, and cheap: it is called on every read.
+type Meter interface {
+	// SecretRead counts a value taken from source: a backend's name, domain.SourceCache or
+	// domain.SourceBreakGlass. stale says that it was served past its time.
+	SecretRead(t domain.SecretType, source string, stale bool)
+	// SecretFailed counts a fetch or an override that failed.
+	SecretFailed(t domain.SecretType, reason domain.Reason)
+	// FetchDone records how long a fetch from a backend took; outcome is "ok" or a domain.Reason.
+	FetchDone(source, outcome string, took time.Duration)
+}

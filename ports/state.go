@@ -1,0 +1,44 @@
+package ports
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/apex-tradebill/omni-secrets/domain"
+)
+
+// ErrReplay refuses an override whose envelope was seen before.
+var ErrReplay = errors.New("this envelope was used before")
+
+// Metadata keeps one row for every secret of the catalog. All methods are safe for concurrent use.
+type Metadata interface {
+	// EnsureMetadata inserts the rows that are missing and brings the descriptive columns of the others
+	// (environment, backend, reference, alias, owner) up to date; rotation state is never overwritten. For each
+	// row that it inserted or changed it stores event(type), all in one transaction.
+	EnsureMetadata(ctx context.Context, rows []domain.Metadata, event func(domain.SecretType) domain.Event) error
+
+	// ListMetadata returns every row, ordered by type.
+	ListMetadata(ctx context.Context) ([]domain.Metadata, error)
+
+	// RecordServed notes where a secret's value now comes from and which version it is. Unless validated is
+	// zero, it becomes last_validated_at. A type without a row is ignored.
+	RecordServed(ctx context.Context, t domain.SecretType, source, version string, validated time.Time) error
+}
+
+// Overrides keeps break-glass overrides. At most one per secret type is open: applied and not ended. All
+// methods are safe for concurrent use, by any number of processes.
+type Overrides interface {
+	// ApplyOverride stores o and the event in one transaction, and ends the override of the same type that is
+	// open, if any, as domain.EndReplaced with the event that ended returns for it. ErrReplay when an override
+	// with the same digest was ever stored.
+	ApplyOverride(ctx context.Context, o domain.Override, event domain.Event, ended func(domain.Override) domain.Event) error
+
+	// EndOverride ends the override with this id, erases its ciphertext and stores the event, in one
+	// transaction. It reports false, and stores nothing, when the override had ended already: of all callers
+	// exactly one gets true.
+	EndOverride(ctx context.Context, id string, end domain.OverrideEnd, event domain.Event) (bool, error)
+
+	// OpenOverrides returns the overrides that have not been ended, expired ones included.
+	OpenOverrides(ctx context.Context) ([]domain.Override, error)
+}
