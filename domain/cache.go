@@ -46,6 +46,9 @@ type CacheState struct {
 	NextFetch   time.Time
 }
 
+// Tried reports whether a fetch ever ended.
+func (s CacheState) Tried() bool { return !s.NextFetch.IsZero() }
+
 // Succeed is the state after a fetch that began at began gave f from source. spread, in [-1, 1], places the
 // next fetch within the jitter.
 func (p CachePolicy) Succeed(f Fetched, source string, began time.Time, spread float64) CacheState {
@@ -61,14 +64,11 @@ func (p CachePolicy) Fail(s CacheState, reason Reason, now time.Time, spread flo
 	s.Failures++
 	s.LastFailure = reason
 	s.NextFetch = now.Add(p.jittered(p.backoff(s.Failures), spread))
-	switch reason.Severity() {
-	case Authoritative:
+	if reason.Severity() == Denied && s.DeniedAt.IsZero() {
+		s.DeniedAt = now
+	}
+	if reason.Severity() == Authoritative || !now.Before(p.ServeUntil(s)) {
 		s = s.evicted()
-	case Denied:
-		if s.DeniedAt.IsZero() {
-			s.DeniedAt = now
-		}
-	case Outage:
 	}
 	return s
 }

@@ -67,6 +67,9 @@ var (
 	errNoEntries = errors.New("catalog: it lists no secrets")
 )
 
+// WellFormed reports whether t could name a secret, and so may be repeated in logs and audit events.
+func (t SecretType) WellFormed() bool { return typePattern.MatchString(string(t)) }
+
 // Validate reports everything that is wrong with the catalog at once.
 func (c Catalog) Validate() error {
 	if len(c) == 0 {
@@ -78,7 +81,7 @@ func (c Catalog) Validate() error {
 		wrong := func(format string, args ...any) {
 			errs = append(errs, fmt.Errorf("catalog: entry %d (%s): %w", i+1, e.Type, fmt.Errorf(format, args...)))
 		}
-		if !typePattern.MatchString(string(e.Type)) {
+		if !e.Type.WellFormed() {
 			wrong("type %q must match %s", e.Type, typePattern)
 		}
 		if seen[e.Type] {

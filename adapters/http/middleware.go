@@ -1,0 +1,183 @@
+package http
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/apex-tradebill/omni-secrets/domain"
+	"github.com/apex-tradebill/omni-secrets/service"
+)
+
+const requestIDHeader = "X-Request-Id"
+
+// handler answers a request of a caller whose token was verified. An error that it returns becomes a problem.
+type handler func(w http.ResponseWriter, r *http.Request, call service.Call) error
+
+// authenticated verifies the bearer token before h.
+func (a *api) authenticated(h handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		requestID := w.Header().Get(requestIDHeader)
+		principal, err := a.principal(r)
+		if err != nil {
+			a.Service.RefuseToken(r.Context(), requestID, err.Message)
+			a.problem(w, r, err, nil)
+			return
+		}
+		if err := h(w, r, service.Call{Principal: principal, RequestID: requestID}); err != nil {
+			a.problem(w, r, err, nil)
+		}
+	})
+}
+
+func (a *api) principal(r *http.Request) (domain.Principal, *domain.Error) {
+	header := r.Header.Get("Authorization")
+	if header == "" {
+		return domain.Principal{}, &domain.Error{Code: domain.CodeUnauthenticated, Message: "send a token: Authorization: Bearer <JWT>"}
+	}
+	scheme, token, ok := strings.Cut(header, " ")
+	if token = strings.TrimSpace(token); !ok || token == "" || !strings.EqualFold(scheme, "Bearer") {
+		return domain.Principal{}, &domain.Error{Code: domain.CodeUnauthenticated, Message: "the Authorization header must be: Bearer <JWT>"}
+	}
+	principal, err := a.Tokens.Verify(r.Context(), token)
+	if err != nil {
+		return domain.Principal{}, &domain.Error{Code: domain.CodeUnauthenticated, Message: err.Error()}
+	}
+	return principal, nil
+}
+
+// observed gives each request an id, measures it, answers what no route takes, and survives a panic.
+func (a *api) observed(mux *http.ServeMux) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		began := time.Now()
+		header := w.Header()
+		header.Set(requestIDHeader, a.ids.of(r))
+		header.Set("X-Content-Type-Options", "nosniff")
+		header.Set("Cache-Control", "no-store")
+
+		sw := &statusWriter{ResponseWriter: w, status: http.StatusOK}
+		route, known := mux.Handler(r)
+		pattern := routeOf(known)
+		defer func() {
+			if p := recover(); p != nil {
+				a.panicked(sw, r, p)
+			}
+			a.Observe(r.Method, pattern, sw.status, time.Since(began))
+		}()
+		if known == "" {
+			a.unrouted(sw, r, route)
+			return
+		}
+		mux.ServeHTTP(sw, r)
+	})
+}
+
+// routeOf is the path of a pattern of the mux: a fixed set of names, whatever clients send.
+func routeOf(pattern string) string {
+	if _, path, ok := strings.Cut(pattern, " "); ok {
+		return path
+	}
+	return "unmatched"
+}
+
+// unrouted answers as the mux would, with a problem for a body.
+func (a *api) unrouted(w http.ResponseWriter, r *http.Request, muxAnswer http.Handler) {
+	probe := &discarded{header: make(http.Header)}
+	muxAnswer.ServeHTTP(probe, r)
+	switch {
+	case probe.status == http.StatusMethodNotAllowed:
+		allow := probe.header.Get("Allow")
+		w.Header().Set("Allow", allow)
+		a.problem(w, r, &domain.Error{Code: domain.CodeMethodNotAllowed, Message: "this path takes " + allow}, nil)
+	case probe.header.Get("Location") != "":
+		w.Header().Set("Location", probe.header.Get("Location"))
+		w.WriteHeader(probe.status)
+	default:
+		a.problem(w, r, &domain.Error{Code: domain.CodeNotFound, Message: "there is nothing at this path; GET /openapi.yaml describes the API"}, nil)
+	}
+}
+
+func (a *api) panicked(w *statusWriter, r *http.Request, p any) {
+	if p == http.ErrAbortHandler {
+		panic(p)
+	}
+	a.Logger.LogAttrs(r.Context(), slog.LevelError, "a request made the program panic",
+		slog.Any("panic", p), slog.String("stack", string(debug.Stack())), slog.String("requestId", w.Header().Get(requestIDHeader)))
+	if !w.wrote {
+		a.problem(w, r, domain.AsError(nil), nil)
+	}
+}
+
+// statusWriter remembers what was answered.
+type statusWriter struct {
+	http.ResponseWriter
+	status int
+	wrote  bool
+}
+
+func (w *statusWriter) WriteHeader(status int) {
+	if !w.wrote {
+		w.status, w.wrote = status, true
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *statusWriter) Write(b []byte) (int, error) {
+	w.wrote = true
+	return w.ResponseWriter.Write(b)
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+type discarded struct {
+	header http.Header
+	status int
+}
+
+func (d *discarded) Header() http.Header         { return d.header }
+func (d *discarded) Write(b []byte) (int, error) { return len(b), nil }
+func (d *discarded) WriteHeader(status int)      { d.status = status }
+
+// requestIDs names requests: with the caller's X-Request-Id when it is a plain word, otherwise with the start
+// of this process and a count.
+type requestIDs struct {
+	start string
+	count *atomic.Uint64
+}
+
+func newRequestIDs() requestIDs {
+	var b [6]byte
+	_, _ = rand.Read(b[:]) // never fails: crypto/rand
+	return requestIDs{start: hex.EncodeToString(b[:]), count: new(atomic.Uint64)}
+}
+
+func (ids requestIDs) of(r *http.Request) string {
+	if id := r.Header.Get(requestIDHeader); plainWord(id) {
+		return id
+	}
+	return ids.start + "-" + strconv.FormatUint(ids.count.Add(1), 10)
+}
+
+func plainWord(s string) bool {
+	for _, c := range []byte(s) {
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '-', c == '_', c == '.':
+		default:
+			return false
+		}
+	}
+	return s != "" && len(s) <= 64
+}
+
+// detached lets work that must be finished outlive a client that went away.
+func detached(r *http.Request) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(r.Context()), 30*time.Second)
+}

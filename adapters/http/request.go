@@ -1,0 +1,59 @@
+package http
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/apex-tradebill/omni-secrets/domain"
+)
+
+// MaxBodyBytes is the largest request body. It holds the largest secret as a version 1 envelope, which base64
+// makes grow twice.
+const MaxBodyBytes = 128 << 10
+
+// decode reads the JSON object in the request's body into dst, whatever the content type: curl -d names a
+// form. fields lists what dst knows, for messages: the body itself is never repeated, it may hold a secret
+// that was sent by mistake. An empty body leaves dst as it is.
+func decode(w http.ResponseWriter, r *http.Request, dst any, fields string) error {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxBodyBytes))
+	if err != nil {
+		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+			return invalid("the body is larger than %d KiB", MaxBodyBytes>>10)
+		}
+		return invalid("the body could not be read to its end")
+	}
+	body = bytes.TrimSpace(body)
+	if len(body) == 0 {
+		return nil
+	}
+	if body[0] != '{' {
+		return invalid("the body must be a JSON object; it may have %s", fields)
+	}
+	dec := json.NewDecoder(bytes.NewReader(body))
+	dec.DisallowUnknownFields()
+	err = dec.Decode(dst)
+	if wrongType, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		return invalid("field %s must be a %s", wrongType.Field, wrongType.Type)
+	}
+	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
+		return invalid("the body is not valid JSON, at byte %d", syntax.Offset)
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return invalid("the body is not valid JSON: it ends too early")
+	}
+	if err != nil {
+		return invalid("the body has an unknown field; it may have %s", fields)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return invalid("the body goes on after its JSON object")
+	}
+	return nil
+}
+
+func invalid(format string, args ...any) *domain.Error {
+	return &domain.Error{Code: domain.CodeInvalidRequest, Message: fmt.Sprintf(format, args...)}
+}

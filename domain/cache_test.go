@@ -1,0 +1,114 @@
+package domain_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/apex-tradebill/omni-secrets/domain"
+)
+
+var t0 = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+func fetched(p domain.CachePolicy) domain.CacheState {
+	return p.Succeed(domain.Fetched{Value: domain.NewValue([]byte("v")), Version: "7"}, "gsm", t0, 0)
+}
+
+func TestServable(t *testing.T) {
+	p := domain.DefaultCachePolicy()
+	denied := p.Fail(fetched(p), domain.ReasonPermissionDenied, t0.Add(4*time.Minute), 0)
+	deniedLate := p.Fail(fetched(p), domain.ReasonPermissionDenied, t0.Add(33*time.Minute), 0)
+	for _, c := range []struct {
+		name      string
+		state     domain.CacheState
+		after     time.Duration
+		ok, stale bool
+	}{
+		{"empty", domain.CacheState{}, 0, false, false},
+		{"just fetched", fetched(p), 0, true, false},
+		{"last fresh instant", fetched(p), 5*time.Minute - 1, true, false},
+		{"end of the TTL", fetched(p), 5 * time.Minute, true, true},
+		{"last stale instant", fetched(p), 35*time.Minute - 1, true, true},
+		{"end of MaxStale", fetched(p), 35 * time.Minute, false, false},
+		{"denied, still in its TTL", denied, 4 * time.Minute, true, true},
+		{"denied, last instant of the grace", denied, 9*time.Minute - 1, true, true},
+		{"denied, end of the grace", denied, 9 * time.Minute, false, false},
+		{"denied late, the grace does not outlast MaxStale", deniedLate, 35 * time.Minute, false, false},
+		{"clock stepped back", fetched(p), -time.Hour, true, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			ok, stale := p.Servable(c.state, t0.Add(c.after))
+			if ok != c.ok || stale != c.stale {
+				t.Errorf("Servable = %v, %v; want %v, %v", ok, stale, c.ok, c.stale)
+			}
+		})
+	}
+}
+
+func TestFail(t *testing.T) {
+	p := domain.DefaultCachePolicy()
+	for _, c := range []struct {
+		reason domain.Reason
+		after  time.Duration
+		kept   bool
+	}{
+		{domain.ReasonUnavailable, 4 * time.Minute, true},
+		{domain.ReasonUnavailable, 35 * time.Minute, false}, // what may not be served is not kept
+		{domain.ReasonChecksumMismatch, 4 * time.Minute, true},
+		{domain.ReasonInvalidPayload, 4 * time.Minute, true},
+		{domain.ReasonPermissionDenied, 4 * time.Minute, true},
+		{domain.ReasonNotFound, 4 * time.Minute, false},
+		{domain.ReasonVersionDisabled, 4 * time.Minute, false},
+		{domain.ReasonLatestForbidden, 4 * time.Minute, false},
+		{"anything else", 4 * time.Minute, true},
+	} {
+		after := p.Fail(fetched(p), c.reason, t0.Add(c.after), 0)
+		if kept := !after.Value.IsZero(); kept != c.kept || (after.Version != "") != c.kept {
+			t.Errorf("%s after %v: value kept %v, want %v", c.reason, c.after, kept, c.kept)
+		}
+		if after.Failures != 1 || after.LastFailure != c.reason || !after.NextFetch.Equal(t0.Add(c.after+time.Second)) {
+			t.Errorf("%s: %+v", c.reason, after)
+		}
+	}
+}
+
+func TestBackoffIsBoundedForever(t *testing.T) {
+	p := domain.DefaultCachePolicy()
+	s := domain.CacheState{}
+	for range 10_000 {
+		s = p.Fail(s, domain.ReasonUnavailable, t0, 1)
+		if wait := s.NextFetch.Sub(t0); wait < time.Second || wait > 33*time.Second {
+			t.Fatalf("failure %d waits %v", s.Failures, wait)
+		}
+	}
+}
+
+func TestSuccessForgetsFailuresAndDenials(t *testing.T) {
+	p := domain.DefaultCachePolicy()
+	s := p.Fail(fetched(p), domain.ReasonPermissionDenied, t0, 0)
+	s = p.Succeed(domain.Fetched{Value: domain.NewValue([]byte("w")), Version: "8"}, "gsm", t0.Add(time.Minute), 0)
+	if s.Failures != 0 || s.LastFailure != "" || !s.DeniedAt.IsZero() || s.Version != "8" {
+		t.Errorf("state: %+v", s)
+	}
+}
+
+func TestCacheAlerts(t *testing.T) {
+	p := domain.DefaultCachePolicy()
+	failing := func(n int) domain.CacheState { return domain.CacheState{Failures: n} }
+	for _, c := range []struct {
+		before, after int
+		want          []string
+	}{
+		{0, 0, nil},
+		{0, 1, []string{"omni.alert.cache_failure"}},
+		{1, 2, []string{"omni.alert.cache_failure"}},
+		{2, 3, []string{"omni.alert.cache_failure", "omni.alert.cache_failure.threshold"}},
+		{3, 4, []string{"omni.alert.cache_failure", "omni.alert.cache_failure.threshold"}},
+		{4, 0, []string{"omni.alert.cache_recovered"}},
+		{1, 0, []string{"omni.alert.cache_recovered"}},
+	} {
+		if got := p.CacheAlerts(failing(c.before), failing(c.after)); !slices.Equal(got, c.want) {
+			t.Errorf("from %d to %d failures: %v, want %v", c.before, c.after, got, c.want)
+		}
+	}
+}

@@ -1,0 +1,254 @@
+package service
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/apex-tradebill/omni-secrets/domain"
+	"github.com/apex-tradebill/omni-secrets/ports"
+)
+
+const maxReason = 500 // characters that an operator may give as the reason of an override
+
+// ApplyOverride puts the encrypted value in the secret's place until the envelope's expiry. It is stored
+// together with its audit event before it is served.
+//
+// Errors are *domain.Error: CodeForbidden, CodeUnknownSecretType, CodeInvalidRequest,
+// CodeInvalidBreakGlassTTL, CodeInvalidBreakGlassPayload (also for an envelope that was used before),
+// CodeBreakGlassDisabled, CodeStateUnavailable.
+func (s *Service) ApplyOverride(ctx context.Context, call Call, envelope domain.Envelope, reason string) (domain.Override, error) {
+	t := envelope.Type
+	if err := s.authorize(ctx, call, domain.ScopeBreakGlass, t); err != nil {
+		return domain.Override{}, err
+	}
+	sl, ok := s.slots[t]
+	if !ok {
+		return domain.Override{}, s.refuseUnknown(ctx, call, domain.ActionBreakGlassApply, t)
+	}
+	if s.cfg.Envelopes == nil {
+		return domain.Override{}, s.refuseOverride(ctx, call, t, "", &domain.Error{
+			Code:    domain.CodeBreakGlassDisabled,
+			Message: "this server has no break-glass key; set OMNI_BREAKGLASS_PRIVATE_KEY and restart it",
+		})
+	}
+	if err := checkReason(reason); err != nil {
+		return domain.Override{}, s.refuseOverride(ctx, call, t, "", err)
+	}
+	now := time.Now()
+	expiresAt, err := domain.OverrideExpiry(envelope.ExpiresAt, now)
+	if err != nil {
+		return domain.Override{}, s.refuseOverride(ctx, call, t, domain.ReasonBreakGlassTTL, err)
+	}
+	opened, err := s.cfg.Envelopes.Open(envelope)
+	if err != nil {
+		return domain.Override{}, s.refuseOverride(ctx, call, t, domain.ReasonBreakGlassPayload, &domain.Error{
+			Code: domain.CodeInvalidBreakGlassPayload, Message: err.Error(),
+		})
+	}
+
+	o := domain.Override{
+		ID: "bg-" + rand.Text(), Envelope: envelope, EnvelopeKind: opened.Version, Digest: opened.Digest,
+		ExpiresAt: expiresAt, Reason: reason, AppliedBy: call.Principal.Actor(), AppliedAt: now,
+	}
+	applied := s.event(call, domain.ActionBreakGlassApply, t, domain.ResultSuccess)
+	applied.Version, applied.Source, applied.Reason = o.ID, domain.SourceBreakGlass, reason
+	var replaced domain.Override
+	err = s.cfg.Overrides.ApplyOverride(ctx, o, applied, func(former domain.Override) domain.Event {
+		replaced = former
+		return s.clearEvent(call, former, domain.EndReplaced)
+	})
+	switch {
+	case errors.Is(err, ports.ErrReplay):
+		return domain.Override{}, s.refuseOverride(ctx, call, t, domain.ReasonBreakGlassReplay, &domain.Error{
+			Code: domain.CodeInvalidBreakGlassPayload, Message: "this envelope was used before; encrypt the value anew",
+		})
+	case err != nil:
+		return domain.Override{}, s.stateUnavailable(ctx, "apply the override", err)
+	}
+
+	o.Envelope.Ciphertext = ""
+	sl.change(func(v *view) { v.override, v.value = o, opened.Value })
+	s.wakeExpiries()
+	if replaced.ID != "" {
+		s.logCleared(ctx, call, replaced, domain.EndReplaced)
+	}
+	s.log.LogAttrs(ctx, slog.LevelWarn, domain.AlertBreakGlassApplied, append(s.overrideAttrs(call, o),
+		slog.Int("envelopeVersion", o.EnvelopeKind), slog.String("reason", reason))...)
+	return o, nil
+}
+
+func checkReason(reason string) error {
+	if utf8.RuneCountInString(reason) > maxReason {
+		return &domain.Error{Code: domain.CodeInvalidRequest, Message: fmt.Sprintf("reason is longer than %d characters", maxReason)}
+	}
+	for _, r := range reason {
+		if unicode.IsControl(r) {
+			return &domain.Error{Code: domain.CodeInvalidRequest, Message: "reason must be one line of text without control characters"}
+		}
+	}
+	return nil
+}
+
+// ClearOverride ends the override of a secret before its time.
+//
+// Errors are *domain.Error: CodeForbidden, CodeUnknownSecretType, CodeNoBreakGlass, CodeStateUnavailable.
+func (s *Service) ClearOverride(ctx context.Context, call Call, t domain.SecretType) error {
+	if err := s.authorize(ctx, call, domain.ScopeBreakGlass, t); err != nil {
+		return err
+	}
+	sl, ok := s.slots[t]
+	if !ok {
+		return s.refuseUnknown(ctx, call, domain.ActionBreakGlassClear, t)
+	}
+	open := sl.snapshot().override
+	if !open.ActiveAt(time.Now()) {
+		return s.noOverride(ctx, call, t)
+	}
+	return s.endOverride(ctx, call, sl, open, domain.EndCleared)
+}
+
+func (s *Service) noOverride(ctx context.Context, call Call, t domain.SecretType) error {
+	err := &domain.Error{Code: domain.CodeNoBreakGlass, Message: fmt.Sprintf("no override of %s is active", t)}
+	e := s.event(call, domain.ActionBreakGlassClear, t, domain.ResultFailure)
+	e.ErrorCode = string(err.Code)
+	s.note(ctx, e)
+	return err
+}
+
+// endOverride ends an open override in the database and then here.
+func (s *Service) endOverride(ctx context.Context, call Call, sl *slot, o domain.Override, end domain.OverrideEnd) error {
+	first, err := s.cfg.Overrides.EndOverride(ctx, o.ID, end, s.clearEvent(call, o, end))
+	if err != nil {
+		return s.stateUnavailable(ctx, "end the override", err)
+	}
+	sl.change(func(v *view) {
+		if v.override.ID == o.ID {
+			v.override, v.value = domain.Override{}, domain.Value{}
+		}
+	})
+	s.served.add(sl)
+	if first {
+		s.logCleared(ctx, call, o, end)
+	}
+	return nil
+}
+
+func (s *Service) clearEvent(call Call, o domain.Override, end domain.OverrideEnd) domain.Event {
+	e := s.event(call, domain.ActionBreakGlassClear, o.Envelope.Type, domain.ResultSuccess)
+	if end == domain.EndExpired {
+		e.Actor = domain.Automation
+	}
+	e.Version, e.Source, e.Reason = o.ID, domain.SourceBreakGlass, string(end)
+	return e
+}
+
+func (s *Service) logCleared(ctx context.Context, call Call, o domain.Override, end domain.OverrideEnd) {
+	s.log.LogAttrs(ctx, slog.LevelWarn, domain.AlertBreakGlassCleared,
+		append(s.overrideAttrs(call, o), slog.String("cause", string(end)))...)
+}
+
+func (s *Service) overrideAttrs(call Call, o domain.Override) []slog.Attr {
+	return []slog.Attr{
+		slog.String("secretType", string(o.Envelope.Type)),
+		slog.String("overrideId", o.ID),
+		slog.Time("expiresAt", o.ExpiresAt),
+		slog.String("appliedBy", o.AppliedBy.ID),
+		slog.String("requestId", call.RequestID),
+		slog.String("replicaId", s.cfg.ReplicaID),
+	}
+}
+
+// refuseOverride audits and counts an override that was not applied, and returns why.
+func (s *Service) refuseOverride(ctx context.Context, call Call, t domain.SecretType, reason domain.Reason, err error) error {
+	e := s.event(call, domain.ActionBreakGlassApply, t, domain.ResultFailure)
+	e.ErrorCode = string(domain.AsError(err).Code)
+	if reason != "" {
+		e.Reason = string(reason)
+		s.cfg.Meter.SecretFailed(t, reason)
+	}
+	s.note(ctx, e)
+	return err
+}
+
+// loadOverrides puts the overrides that are open in the database back in place, after a start.
+func (s *Service) loadOverrides(ctx context.Context) error {
+	open, err := s.cfg.Overrides.OpenOverrides(ctx)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	for _, o := range open {
+		sl, ok := s.slots[o.Envelope.Type]
+		if !ok {
+			s.log.WarnContext(ctx, "an override is open for a secret that the catalog no longer lists",
+				"secretType", o.Envelope.Type, "overrideId", o.ID)
+			continue
+		}
+		var value domain.Value
+		if o.ActiveAt(now) {
+			if value, err = s.reopen(o); err != nil {
+				s.log.ErrorContext(ctx, "an override cannot be decrypted and is not served; was the break-glass key changed?",
+					"secretType", o.Envelope.Type, "overrideId", o.ID, "err", err)
+			} else {
+				s.log.LogAttrs(ctx, slog.LevelWarn, domain.AlertBreakGlassApplied, append(s.overrideAttrs(Call{}, o), slog.Bool("restored", true))...)
+			}
+		}
+		o.Envelope.Ciphertext = ""
+		sl.change(func(v *view) { v.override, v.value = o, value })
+	}
+	s.wakeExpiries()
+	return nil
+}
+
+func (s *Service) reopen(o domain.Override) (domain.Value, error) {
+	if s.cfg.Envelopes == nil {
+		return domain.Value{}, errors.New("there is no break-glass key")
+	}
+	opened, err := s.cfg.Envelopes.Open(o.Envelope)
+	return opened.Value, err
+}
+
+func (s *Service) wakeExpiries() {
+	select {
+	case s.expiries <- struct{}{}:
+	default:
+	}
+}
+
+// endOverrides ends each override when its time has come. Readers do not depend on it: they look at the
+// clock. It erases the ciphertext and leaves the audit event, and tries again while the database is away.
+func (s *Service) endOverrides(ctx context.Context) error {
+	retry := backoff{min: s.cfg.Policy.RetryMin, max: s.cfg.Policy.RetryMax}
+	for {
+		wait := time.Hour
+		var failed error
+		for _, sl := range s.order {
+			o := sl.snapshot().override
+			if o.ID == "" {
+				continue
+			}
+			if until := time.Until(o.ExpiresAt); until > 0 {
+				wait = min(wait, until)
+			} else if err := s.endOverride(ctx, Call{}, sl, o, domain.EndExpired); err != nil {
+				failed = err
+			}
+		}
+		if failed != nil {
+			wait = min(wait, retry.next())
+		} else {
+			retry.reset()
+		}
+		select {
+		case <-time.After(wait):
+		case <-s.expiries:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}

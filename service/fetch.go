@@ -1,0 +1,121 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/apex-tradebill/omni-secrets/domain"
+)
+
+var errStopping = errors.New("the service is stopping")
+
+// joinFetch returns the fetch of the secret that is under way, and starts one when there is none.
+func (s *Service) joinFetch(sl *slot) *flight {
+	sl.mu.Lock()
+	defer sl.mu.Unlock()
+	if sl.flight == nil {
+		f := &flight{done: make(chan struct{}), err: errStopping}
+		if !s.fetches.start(func() { s.fetch(sl, f) }) {
+			close(f.done)
+			return f
+		}
+		sl.flight = f
+	}
+	return sl.flight
+}
+
+// fetchAnew waits for a fetch that begins now or later, not for one that is under way and may have read the
+// backend before the caller asked.
+func (s *Service) fetchAnew(ctx context.Context, sl *slot) error {
+	sl.mu.Lock()
+	earlier := sl.flight
+	sl.mu.Unlock()
+	if earlier != nil {
+		if err := earlier.wait(ctx); ctx.Err() != nil {
+			return err
+		}
+	}
+	return s.joinFetch(sl).wait(ctx)
+}
+
+// wait returns the fetch's error, or ctx's.
+func (f *flight) wait(ctx context.Context) error {
+	select {
+	case <-f.done:
+		return f.err
+	case <-ctx.Done():
+		return &domain.FetchError{Reason: domain.ReasonDeadlineExceeded, Err: ctx.Err()}
+	}
+}
+
+func (s *Service) fetch(sl *slot, f *flight) {
+	defer close(f.done)
+	e := sl.entry
+	began := time.Now()
+	got, err := sl.backend.Fetch(s.life, e.Reference, e.Version)
+	now := time.Now()
+	if s.life.Err() != nil {
+		return
+	}
+	f.err = err
+
+	outcome, reason := "ok", domain.Reason("")
+	if err != nil {
+		reason = domain.ReasonOf(err)
+		outcome = string(reason)
+	}
+	sl.mu.Lock()
+	before, after := sl.changeLocked(func(v *view) {
+		if err == nil {
+			v.state = sl.policy.Succeed(got, e.Backend, began, s.cfg.Spread())
+		} else {
+			v.state = sl.policy.Fail(v.state, reason, now, s.cfg.Spread())
+		}
+	})
+	sl.flight = nil
+	sl.mu.Unlock()
+
+	s.cfg.Meter.FetchDone(e.Backend, outcome, now.Sub(began))
+	if err == nil {
+		s.cfg.Meter.SecretRead(e.Type, e.Backend, false)
+	} else {
+		s.cfg.Meter.SecretFailed(e.Type, reason)
+	}
+	if !before.state.Tried() && s.untried.Add(-1) == 0 {
+		close(s.tried)
+	}
+	if before.state.Version != after.state.Version || before.state.Source != after.state.Source {
+		s.served.add(sl)
+	}
+	s.schedule.set(sl, after.state.NextFetch)
+	s.alertFetch(sl, before.state, after.state, err)
+}
+
+func (s *Service) alertFetch(sl *slot, before, after domain.CacheState, err error) {
+	for _, name := range sl.policy.CacheAlerts(before, after) {
+		attrs := []slog.Attr{
+			slog.String("secretType", string(sl.entry.Type)),
+			slog.String("backend", sl.entry.Backend),
+			slog.String("replicaId", s.cfg.ReplicaID),
+		}
+		level := slog.LevelInfo
+		switch name {
+		case domain.AlertCacheRecovered:
+			attrs = append(attrs, slog.Int("failures", before.Failures), slog.String("version", after.Version))
+		default:
+			level = slog.LevelWarn
+			if name == domain.AlertCacheFailureThreshold {
+				level = slog.LevelError
+			}
+			ok, _ := sl.policy.Servable(after, time.Now())
+			attrs = append(attrs,
+				slog.String("reason", string(after.LastFailure)),
+				slog.Int("consecutiveFailures", after.Failures),
+				slog.Bool("servable", ok),
+				slog.Any("err", err))
+		}
+		s.log.LogAttrs(s.life, level, name, attrs...)
+	}
+}

@@ -1,0 +1,92 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/apex-tradebill/omni-secrets/domain"
+)
+
+// Read returns the value of a secret. It is answered from memory; only a secret that has no value waits for
+// its backend, together with everyone else who asks for it. The audit event is in the journal when Read
+// returns.
+//
+// Errors are *domain.Error: CodeForbidden, CodeUnknownSecretType, CodeSecretUnavailable with RetryAfter,
+// CodeAuditUnavailable.
+func (s *Service) Read(ctx context.Context, call Call, t domain.SecretType) (domain.Served, error) {
+	began := time.Now()
+	if err := s.authorize(ctx, call, domain.ScopeRead, t); err != nil {
+		return domain.Served{}, err
+	}
+	sl, ok := s.slots[t]
+	if !ok {
+		return domain.Served{}, s.refuseUnknown(ctx, call, domain.ActionRead, t)
+	}
+	if !sl.entry.MayRead(call.Principal.Subject) {
+		return domain.Served{}, s.deny(ctx, call, t, "the catalog does not list this subject among the readers of "+string(t))
+	}
+	served, ok := sl.serve(began)
+	if !ok {
+		var err error
+		if served, err = s.awaitFetch(ctx, sl); err != nil {
+			return domain.Served{}, s.failRead(ctx, call, t, began, err)
+		}
+	}
+
+	err := s.cfg.Journal.Append(ctx, domain.Event{
+		ID: s.events.next(), Type: t, Action: domain.ActionRead, Actor: call.Principal.Actor(), Result: domain.ResultSuccess,
+		Version: served.Version, Source: served.Source, Duration: time.Since(began),
+		RequestID: call.RequestID, ReplicaID: s.cfg.ReplicaID, RecordedAt: began,
+	})
+	if err != nil {
+		return domain.Served{}, s.auditUnavailable(ctx, err)
+	}
+	if served.Source == domain.SourceBreakGlass {
+		s.cfg.Meter.SecretRead(t, domain.SourceBreakGlass, false)
+	} else {
+		s.cfg.Meter.SecretRead(t, domain.SourceCache, served.Stale)
+	}
+	return served, nil
+}
+
+// awaitFetch waits for the fetch of a secret that has no value, unless one failed a moment ago.
+func (s *Service) awaitFetch(ctx context.Context, sl *slot) (domain.Served, error) {
+	if st := sl.snapshot().state; st.Failures == 0 || !time.Now().Before(st.NextFetch) {
+		f := s.joinFetch(sl)
+		select {
+		case <-f.done:
+		case <-ctx.Done():
+			return domain.Served{}, s.unavailable(sl, "it is still being fetched")
+		}
+		if served, ok := sl.serve(time.Now()); ok {
+			return served, nil
+		}
+	}
+	return domain.Served{}, s.unavailable(sl, "")
+}
+
+func (s *Service) unavailable(sl *slot, why string) error {
+	st := sl.snapshot().state
+	if why == "" {
+		why = fmt.Sprintf("its backend answered %s", st.LastFailure)
+	}
+	wait := time.Second
+	if until := time.Until(st.NextFetch); until > wait {
+		wait = until
+	}
+	return &domain.Error{
+		Code:       domain.CodeSecretUnavailable,
+		Message:    fmt.Sprintf("%s has no value that may be served: %s; an operator can inject one by break-glass", sl.entry.Type, why),
+		RetryAfter: wait,
+	}
+}
+
+// failRead audits a read that could not be answered, and returns why.
+func (s *Service) failRead(ctx context.Context, call Call, t domain.SecretType, began time.Time, err error) error {
+	e := s.event(call, domain.ActionRead, t, domain.ResultFailure)
+	e.ErrorCode = string(domain.AsError(err).Code)
+	e.Duration = time.Since(began)
+	s.note(ctx, e)
+	return err
+}

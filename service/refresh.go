@@ -1,0 +1,103 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/apex-tradebill/omni-secrets/domain"
+)
+
+// Refreshed is the outcome of an explicit refresh, in the catalog's order.
+type Refreshed struct {
+	Types    []domain.SecretType
+	Failures []RefreshFailure
+}
+
+// RefreshFailure is a secret that could not be refreshed, or whose override could not be ended.
+type RefreshFailure struct {
+	Type   domain.SecretType
+	Reason domain.Reason
+}
+
+// Refresh fetches one secret, or all of them when t is "", and ends the override of each that succeeded. It
+// returns when all are done; each leaves an audit event.
+//
+// Errors are *domain.Error: CodeForbidden, CodeUnknownSecretType, CodeAuditUnavailable, and CodeRefreshFailed
+// together with the failures when nothing could be refreshed.
+func (s *Service) Refresh(ctx context.Context, call Call, t domain.SecretType) (Refreshed, error) {
+	if err := s.authorize(ctx, call, domain.ScopeCacheRefresh, t); err != nil {
+		return Refreshed{}, err
+	}
+	slots := s.order
+	if t != "" {
+		sl, ok := s.slots[t]
+		if !ok {
+			return Refreshed{}, s.refuseUnknown(ctx, call, domain.ActionCacheRefresh, t)
+		}
+		slots = []*slot{sl}
+	}
+
+	outcomes := make([]refreshOutcome, len(slots))
+	var work errgroup.Group
+	work.SetLimit(MaxConcurrentFetches)
+	for i, sl := range slots {
+		work.Go(func() error {
+			outcomes[i] = s.refresh(ctx, call, sl)
+			return outcomes[i].unaudited
+		})
+	}
+	if err := work.Wait(); err != nil {
+		return Refreshed{}, err
+	}
+
+	var r Refreshed
+	for i, sl := range slots {
+		if reason := outcomes[i].failed; reason != "" {
+			r.Failures = append(r.Failures, RefreshFailure{sl.entry.Type, reason})
+		} else {
+			r.Types = append(r.Types, sl.entry.Type)
+		}
+	}
+	if len(r.Types) == 0 {
+		return r, &domain.Error{
+			Code:       domain.CodeRefreshFailed,
+			Message:    fmt.Sprintf("nothing was refreshed (%s: %s); values and overrides in place are served as before", r.Failures[0].Type, r.Failures[0].Reason),
+			RetryAfter: time.Second,
+		}
+	}
+	return r, nil
+}
+
+type refreshOutcome struct {
+	failed    domain.Reason // "" on success
+	unaudited error
+}
+
+// refresh fetches one secret and ends the override that was open when it began.
+func (s *Service) refresh(ctx context.Context, call Call, sl *slot) refreshOutcome {
+	began := time.Now()
+	open := sl.snapshot().override
+	err := s.fetchAnew(ctx, sl)
+	if err == nil && open.ID != "" {
+		err = s.endOverride(ctx, call, sl, open, domain.EndRefreshed)
+	}
+
+	e := s.event(call, domain.ActionCacheRefresh, sl.entry.Type, domain.ResultSuccess)
+	e.Duration = time.Since(began)
+	var outcome refreshOutcome
+	if err != nil {
+		outcome.failed = domain.ReasonOf(err)
+		e.Result, e.ErrorCode = domain.ResultFailure, string(outcome.failed)
+	} else {
+		st := sl.snapshot().state
+		e.Version, e.Source = st.Version, st.Source
+		s.served.add(sl)
+	}
+	if err := s.cfg.Journal.Append(ctx, e); err != nil {
+		outcome.unaudited = s.auditUnavailable(ctx, err)
+	}
+	return outcome
+}

@@ -1,0 +1,201 @@
+package service
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	mathrand "math/rand/v2"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/apex-tradebill/omni-secrets/domain"
+	"github.com/apex-tradebill/omni-secrets/ports"
+)
+
+// MaxConcurrentFetches bounds the fetches that no reader waits for.
+const MaxConcurrentFetches = 32
+
+// Config is what a Service is made of. Everything is required unless its comment says otherwise.
+type Config struct {
+	Catalog     domain.Catalog
+	Policy      domain.CachePolicy
+	Environment string
+	ReplicaID   string
+
+	Backends  map[string]ports.SecretBackend // by the name that catalog entries use
+	Metadata  ports.Metadata
+	Overrides ports.Overrides
+	Audit     ports.AuditStore
+	Journal   ports.AuditJournal
+	Drain     ports.JournalReader
+	Envelopes ports.EnvelopeOpener // nil refuses every override
+	Meter     ports.Meter
+	Logger    *slog.Logger
+
+	// Spread places each refresh within the policy's jitter; it returns numbers in [-1, 1]. nil is random.
+	Spread func() float64
+}
+
+// Service holds the secrets and the use cases on them. It is safe for concurrent use.
+type Service struct {
+	cfg   Config
+	log   *slog.Logger
+	slots map[domain.SecretType]*slot
+	order []*slot // as the catalog lists them
+
+	events    eventIDs
+	schedule  *schedule
+	served    *servedNotes
+	expiries  chan struct{} // wakes the worker that ends overrides
+	rotations rotationMonitor
+
+	life    context.Context // of fetches: ends when Run ends, not with the reader that asked
+	endLife context.CancelFunc
+	fetches tracker
+
+	started atomic.Bool
+	untried atomic.Int64  // secrets that were never fetched nor failed
+	tried   chan struct{} // closed when untried reaches 0
+}
+
+// New checks cfg and makes a Service that serves nothing yet.
+func New(cfg Config) (*Service, error) {
+	if err := cfg.Catalog.Validate(); err != nil {
+		return nil, err
+	}
+	if cfg.Spread == nil {
+		cfg.Spread = func() float64 { return 2*mathrand.Float64() - 1 }
+	}
+	life, endLife := context.WithCancel(context.Background())
+	s := &Service{
+		cfg: cfg, log: cfg.Logger,
+		slots:    make(map[domain.SecretType]*slot, len(cfg.Catalog)),
+		events:   newEventIDs(),
+		schedule: newSchedule(),
+		served:   newServedNotes(),
+		expiries: make(chan struct{}, 1),
+		life:     life, endLife: endLife,
+		tried: make(chan struct{}),
+	}
+	var errs []error
+	for _, e := range cfg.Catalog {
+		backend, ok := cfg.Backends[e.Backend]
+		if !ok {
+			errs = append(errs, fmt.Errorf("catalog: %s: there is no backend %q", e.Type, e.Backend))
+			continue
+		}
+		sl := newSlot(e, e.Policy(cfg.Policy), backend)
+		s.slots[e.Type] = sl
+		s.order = append(s.order, sl)
+	}
+	s.untried.Store(int64(len(s.order)))
+	return s, errors.Join(errs...)
+}
+
+// Start brings the metadata rows up to date and puts the overrides that are still open back in place. It
+// needs the database; it fetches nothing.
+func (s *Service) Start(ctx context.Context) error {
+	if err := s.ensureMetadata(ctx); err != nil {
+		return fmt.Errorf("write metadata: %w", err)
+	}
+	if err := s.loadOverrides(ctx); err != nil {
+		return fmt.Errorf("load overrides: %w", err)
+	}
+	s.started.Store(true)
+	return nil
+}
+
+// Run keeps the secrets fresh, ends overrides, watches rotation deadlines and moves audit events to SQL until
+// ctx is done. It returns once all of that has stopped; the use cases must not be called afterwards.
+func (s *Service) Run(ctx context.Context) error {
+	defer s.fetches.closeAndWait()
+	defer s.endLife()
+
+	workers, ctx := errgroup.WithContext(ctx)
+	for _, work := range []func(context.Context) error{
+		s.keepFresh, s.endOverrides, s.monitorRotations, s.drainJournal, s.writeServedNotes, s.pruneEvents,
+	} {
+		workers.Go(func() error { return work(ctx) })
+	}
+	for _, sl := range s.order {
+		s.schedule.set(sl, sl.snapshot().state.NextFetch)
+	}
+	err := workers.Wait()
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// NotReady lists what keeps the service from serving; empty when it is ready. A secret that could not be
+// fetched does not: the others are served.
+func (s *Service) NotReady() []string {
+	var missing []string
+	if !s.started.Load() {
+		missing = append(missing, "overrides and metadata are not loaded from the database yet")
+	}
+	if untried := s.untried.Load(); untried > 0 {
+		missing = append(missing, fmt.Sprintf("%d of %d secrets were not fetched yet", untried, len(s.order)))
+	}
+	return missing
+}
+
+// AwaitFirstFetches waits until every secret was fetched, or failed to be, once.
+func (s *Service) AwaitFirstFetches(ctx context.Context) error {
+	select {
+	case <-s.tried:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Call is one request to a use case: who makes it, and the id under which logs and audit events know it.
+type Call struct {
+	Principal domain.Principal
+	RequestID string
+}
+
+// eventIDs numbers the audit events of this process.
+type eventIDs struct {
+	start uint64
+	seq   *atomic.Uint64
+}
+
+func newEventIDs() eventIDs {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails: crypto/rand
+	return eventIDs{start: binary.BigEndian.Uint64(b[:]), seq: new(atomic.Uint64)}
+}
+
+func (g eventIDs) next() domain.EventID { return domain.EventID{Start: g.start, Seq: g.seq.Add(1)} }
+
+// tracker counts goroutines and takes no more of them once it is closed.
+type tracker struct {
+	mu     sync.Mutex
+	closed bool
+	wg     sync.WaitGroup
+}
+
+// start runs f in a goroutine and reports true, or reports false when the tracker is closed.
+func (t *tracker) start(f func()) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return false
+	}
+	t.wg.Go(f)
+	return true
+}
+
+func (t *tracker) closeAndWait() {
+	t.mu.Lock()
+	t.closed = true
+	t.mu.Unlock()
+	t.wg.Wait()
+}

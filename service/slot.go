@@ -1,0 +1,85 @@
+package service
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/apex-tradebill/omni-secrets/domain"
+	"github.com/apex-tradebill/omni-secrets/ports"
+)
+
+// slot is the place of one secret.
+type slot struct {
+	entry   domain.Entry
+	policy  domain.CachePolicy
+	backend ports.SecretBackend
+
+	view atomic.Pointer[view] // what readers see
+
+	mu     sync.Mutex // of those who change the view
+	flight *flight    // the fetch under way, if any
+
+	due      time.Time // place in the schedule, guarded by it
+	position int
+}
+
+// view is an immutable snapshot of a slot.
+type view struct {
+	state    domain.CacheState
+	override domain.Override // open: not ended in the database, perhaps past its time
+	value    domain.Value    // of the override; zero when it could not be decrypted
+}
+
+// flight is a fetch that any number of callers wait for.
+type flight struct {
+	done chan struct{}
+	err  error // set before done is closed
+}
+
+func newSlot(e domain.Entry, p domain.CachePolicy, b ports.SecretBackend) *slot {
+	sl := &slot{entry: e, policy: p, backend: b, position: -1}
+	sl.view.Store(&view{})
+	return sl
+}
+
+func (sl *slot) snapshot() *view { return sl.view.Load() }
+
+// change replaces the view by what f makes of it.
+func (sl *slot) change(f func(*view)) (before, after view) {
+	sl.mu.Lock()
+	defer sl.mu.Unlock()
+	return sl.changeLocked(f)
+}
+
+func (sl *slot) changeLocked(f func(*view)) (before, after view) {
+	before = *sl.view.Load()
+	after = before
+	f(&after)
+	sl.view.Store(&after)
+	return before, after
+}
+
+// overridden reports whether the override is served at now.
+func (v *view) overridden(now time.Time) bool {
+	return !v.value.IsZero() && v.override.ActiveAt(now)
+}
+
+// serve is what a reader gets at now, if there is anything to get.
+func (sl *slot) serve(now time.Time) (domain.Served, bool) {
+	v := sl.snapshot()
+	if v.overridden(now) {
+		return domain.Served{
+			Type: sl.entry.Type, Value: v.value, Version: v.override.ID, Source: domain.SourceBreakGlass,
+			FetchedAt: v.override.AppliedAt, ExpiresAt: v.override.ExpiresAt,
+		}, true
+	}
+	ok, stale := sl.policy.Servable(v.state, now)
+	if !ok {
+		return domain.Served{}, false
+	}
+	return domain.Served{
+		Type: sl.entry.Type, Value: v.state.Value, Version: v.state.Version, Source: v.state.Source,
+		FetchedAt: v.state.FetchedAt, ExpiresAt: sl.policy.FreshUntil(v.state), Stale: stale,
+	}, true
+}

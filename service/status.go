@@ -1,0 +1,78 @@
+package service
+
+import (
+	"context"
+	"time"
+
+	"github.com/apex-tradebill/omni-secrets/domain"
+)
+
+// SecretStatus is what operators see of one secret. It never holds a value.
+type SecretStatus struct {
+	domain.Metadata
+
+	Source            string // what a reader would get now: a backend's name, break_glass or empty
+	Version           string
+	Age               time.Duration // 0 when there is nothing to serve
+	Stale             bool
+	Rotation          domain.RotationState
+	OverrideExpiresAt time.Time // zero without an active override
+	Failures          int       // consecutive
+	LastFailure       domain.Reason
+
+	// The fetched value, which is underneath while an override is served.
+	CachedSource string // "" when nothing is cached
+	CachedAge    time.Duration
+}
+
+// Status describes every secret, in the catalog's order. While the database is away, rotation deadlines are
+// those that were read last.
+//
+// Errors are *domain.Error: CodeForbidden.
+func (s *Service) Status(ctx context.Context, call Call) ([]SecretStatus, error) {
+	if err := s.authorize(ctx, call, domain.ScopeStatus, ""); err != nil {
+		return nil, err
+	}
+	if err := s.readMetadata(ctx); err != nil {
+		s.log.WarnContext(ctx, "status shows rotation deadlines as they were read last: the database does not answer", "err", err)
+	}
+	return s.Snapshot(time.Now()), nil
+}
+
+// Snapshot describes every secret as it is known in memory, for metrics.
+func (s *Service) Snapshot(now time.Time) []SecretStatus {
+	all := make([]SecretStatus, 0, len(s.order))
+	for _, sl := range s.order {
+		all = append(all, s.status(sl, now))
+	}
+	return all
+}
+
+func (s *Service) status(sl *slot, now time.Time) SecretStatus {
+	v := sl.snapshot()
+	st := SecretStatus{
+		Metadata: s.rotations.metadata(sl.entry, s.cfg.Environment, now),
+		Source:   domain.SourceEmpty,
+		Failures: v.state.Failures, LastFailure: v.state.LastFailure,
+	}
+	st.Rotation = domain.RotationStateAt(st.RotationDueAt, now)
+	if served, ok := sl.serve(now); ok {
+		st.Source, st.Version, st.Age, st.Stale = served.Source, served.Version, served.Age(now), served.Stale
+	}
+	if v.overridden(now) {
+		st.OverrideExpiresAt = v.override.ExpiresAt
+	}
+	if ok, _ := sl.policy.Servable(v.state, now); ok {
+		st.CachedSource, st.CachedAge = v.state.Source, max(0, now.Sub(v.state.FetchedAt))
+	}
+	return st
+}
+
+// JournalBacklog is how many audit events wait for the database, and for how long the oldest has.
+func (s *Service) JournalBacklog(now time.Time) (events int, lag time.Duration) {
+	events, oldest := s.cfg.Drain.Backlog()
+	if events > 0 {
+		lag = max(0, now.Sub(oldest))
+	}
+	return events, lag
+}
