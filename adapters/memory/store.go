@@ -1,0 +1,47 @@
+package memory
+
+import (
+	"sync"
+	"time"
+
+	"github.com/apex-tradebill/omni-secrets/domain"
+	"github.com/apex-tradebill/omni-secrets/ports"
+)
+
+// Store implements ports.Metadata, ports.Overrides and ports.AuditStore.
+type Store struct {
+	mu        sync.Mutex
+	outage    outage
+	metadata  map[domain.SecretType]domain.Metadata
+	overrides map[string]*override    // by id, ended ones included
+	digests   map[string]bool         // of every override that was ever stored
+	events    []storedEvent           // in the order of their rows
+	eventIDs  map[domain.EventID]bool // of events
+	lastRow   int64
+}
+
+var (
+	_ ports.Metadata   = (*Store)(nil)
+	_ ports.Overrides  = (*Store)(nil)
+	_ ports.AuditStore = (*Store)(nil)
+)
+
+// New returns an empty Store.
+func New() *Store {
+	return &Store{
+		metadata:  make(map[domain.SecretType]domain.Metadata),
+		overrides: make(map[string]*override),
+		digests:   make(map[string]bool),
+		eventIDs:  make(map[domain.EventID]bool),
+	}
+}
+
+// FailWith makes every call return err and change nothing, as if the database were gone, until FailWith(nil).
+func (s *Store) FailWith(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.outage.err = err
+}
+
+// stored is t as a database keeps it: in UTC, to the microsecond.
+func stored(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
