@@ -13,7 +13,7 @@ import (
 // https://cloud.google.com/resource-manager/docs/creating-managing-projects has it (or a number, or an id with
 // its domain), the others as the comments of the API have it.
 const (
-	projectShape  = `(?:[a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]|[0-9]{1,19}`
+	projectShape  = `(?:[a-z0-9.-]+:)?[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?|[0-9]{1,19}`
 	locationShape = `[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?`
 	secretShape   = `[A-Za-z0-9_-]{1,255}`
 	aliasShape    = `[A-Za-z][A-Za-z0-9_-]{0,62}`

@@ -1,0 +1,30 @@
+package journal
+
+// For the tests of the record format.
+var (
+	AppendEvent = appendEvent
+	DecodeEvent = decodeEvent
+)
+
+// Seal makes a record of any JSON.
+func Seal(payload string) []byte {
+	record := []byte(unsealed + payload)
+	seal(record)
+	return append(record, '\n')
+}
+
+// HoldWrites stands for a write that takes until release.
+func HoldWrites(j *Journal) (release func()) {
+	j.writing.Lock()
+	return j.writing.Unlock
+}
+
+// Joined is how many events are in the batch that is open.
+func Joined(j *Journal) int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.batch == nil {
+		return 0
+	}
+	return j.batch.events
+}

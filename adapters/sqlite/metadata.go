@@ -1,0 +1,91 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+
+	"github.com/apex-tradebill/omni-secrets/domain"
+)
+
+// It touches the descriptive columns alone, and only rows in which one of them differs.
+const ensureMetadata = `
+INSERT INTO omni_secret_metadata (
+    secret_type, environment, backend, gcp_secret_id, gcp_version_alias, status, rotation_due_at, last_rotated_at,
+    last_validated_at, owner, break_glass_enabled_until, cache_source, cache_version, created_at, updated_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (secret_type) DO UPDATE SET
+    environment       = excluded.environment,
+    backend           = excluded.backend,
+    gcp_secret_id     = excluded.gcp_secret_id,
+    gcp_version_alias = excluded.gcp_version_alias,
+    owner             = excluded.owner,
+    updated_at        = excluded.updated_at
+WHERE (environment, backend, gcp_secret_id, gcp_version_alias, owner) IS NOT
+      (excluded.environment, excluded.backend, excluded.gcp_secret_id, excluded.gcp_version_alias, excluded.owner)`
+
+// EnsureMetadata implements ports.Metadata.
+func (s *Store) EnsureMetadata(ctx context.Context, rows []domain.Metadata, event func(domain.SecretType) domain.Event) error {
+	return s.write(ctx, "ensure metadata", func(tx *sql.Tx) error {
+		for _, m := range rows {
+			result, err := tx.ExecContext(ctx, ensureMetadata,
+				m.Type, m.Environment, m.Backend, m.GCPSecretID, m.GCPVersionAlias, m.Status,
+				timestamp(m.RotationDueAt), timestamp(m.LastRotatedAt), timestamp(m.LastValidatedAt), m.Owner,
+				timestamp(m.BreakGlassEnabledUntil), m.CacheSource, text(m.CacheVersion),
+				timestamp(m.CreatedAt), timestamp(m.UpdatedAt))
+			if err != nil {
+				return fmt.Errorf("%s: %w", m.Type, err)
+			}
+			changed, err := result.RowsAffected()
+			if err != nil {
+				return err
+			}
+			if changed == 0 {
+				continue
+			}
+			if err := insertNewEvent(ctx, tx, event(m.Type)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+const listMetadata = `
+SELECT secret_type, environment, backend, gcp_secret_id, gcp_version_alias, status, rotation_due_at, last_rotated_at,
+       last_validated_at, owner, break_glass_enabled_until, cache_source, cache_version, created_at, updated_at
+FROM omni_secret_metadata
+ORDER BY secret_type`
+
+// ListMetadata implements ports.Metadata.
+func (s *Store) ListMetadata(ctx context.Context) ([]domain.Metadata, error) {
+	rows, err := s.readers.QueryContext(ctx, listMetadata)
+	if err != nil {
+		return nil, fmt.Errorf("sqlite: list metadata: %w", explain(err))
+	}
+	all, err := collect(rows, func(m *domain.Metadata) error {
+		return rows.Scan(&m.Type, &m.Environment, &m.Backend, &m.GCPSecretID, &m.GCPVersionAlias, &m.Status,
+			(*timestamp)(&m.RotationDueAt), (*timestamp)(&m.LastRotatedAt), (*timestamp)(&m.LastValidatedAt), &m.Owner,
+			(*timestamp)(&m.BreakGlassEnabledUntil), &m.CacheSource, (*text)(&m.CacheVersion),
+			(*timestamp)(&m.CreatedAt), (*timestamp)(&m.UpdatedAt))
+	})
+	if err != nil {
+		return nil, fmt.Errorf("sqlite: list metadata: %w", explain(err))
+	}
+	return all, nil
+}
+
+const recordServed = `
+UPDATE omni_secret_metadata
+SET cache_source = ?, cache_version = ?, last_validated_at = coalesce(?, last_validated_at), updated_at = ?
+WHERE secret_type = ?`
+
+// RecordServed implements ports.Metadata.
+func (s *Store) RecordServed(ctx context.Context, t domain.SecretType, source, version string, validated time.Time) error {
+	defer s.erase(ctx)
+	return s.write(ctx, "record what is served", func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, recordServed, source, text(version), timestamp(validated), timestamp(time.Now()), t)
+		return err
+	})
+}

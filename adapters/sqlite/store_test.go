@@ -1,0 +1,55 @@
+package sqlite_test
+
+import (
+	"path/filepath"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/apex-tradebill/omni-secrets/adapters/sqlite"
+	"github.com/apex-tradebill/omni-secrets/ports"
+	"github.com/apex-tradebill/omni-secrets/ports/porttest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestMetadata(t *testing.T) {
+	porttest.RunMetadata(t, func(t *testing.T) porttest.State { return migrated(t) })
+}
+
+func TestOverrides(t *testing.T) {
+	porttest.RunOverrides(t, func(t *testing.T) porttest.State { return migrated(t) })
+}
+
+func TestAuditStore(t *testing.T) {
+	porttest.RunAuditStore(t, func(t *testing.T) ports.AuditStore { return migrated(t) })
+}
+
+// migrated opens a new database with the schema of today.
+func migrated(t *testing.T) *sqlite.Store {
+	t.Helper()
+	return migratedAt(t, filepath.Join(t.TempDir(), "state.db"))
+}
+
+func migratedAt(t *testing.T, path string) *sqlite.Store {
+	t.Helper()
+	s := open(t, path)
+	if _, err := s.Migrate(t.Context()); err != nil {
+		t.Fatalf("Migrate: %v", err)
+	}
+	return s
+}
+
+func open(t *testing.T, path string) *sqlite.Store {
+	t.Helper()
+	s, err := sqlite.Open(t.Context(), path)
+	if err != nil {
+		t.Fatalf("Open: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	})
+	return s
+}

@@ -1,0 +1,246 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/apex-tradebill/omni-secrets/domain"
+)
+
+const (
+	defaultTimeout = 30 * time.Second
+
+	// maxAnswerBytes is far above the largest answer: a page of 1,000 audit events.
+	maxAnswerBytes = 8 << 20
+	maxTokenBytes  = 64 << 10
+)
+
+// clientFlags are the flags of every command that talks to a server.
+type clientFlags struct {
+	apiURL, token, tokenFile string
+	insecureHTTP             bool
+	timeout                  time.Duration
+}
+
+func (f *clientFlags) register(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&f.apiURL, "api-url", "", "`URL` of the server, such as https://omni.example.com (OMNI_API_URL)")
+	flags.StringVar(&f.token, "token", "", "bearer `TOKEN` (OMNI_TOKEN); other users may see it in the process list")
+	flags.StringVar(&f.tokenFile, "token-file", "", "read the bearer token from `FILE`")
+	flags.BoolVar(&f.insecureHTTP, "insecure-http", false, "send the token over plain http to another machine")
+	flags.DurationVar(&f.timeout, "timeout", defaultTimeout, "wait at most this `DURATION` for each answer")
+	cmd.MarkFlagsMutuallyExclusive("token", "token-file")
+	must(cmd.RegisterFlagCompletionFunc("api-url", cobra.NoFileCompletions))
+	must(cmd.RegisterFlagCompletionFunc("token", cobra.NoFileCompletions))
+}
+
+// client checks the settings and sends nothing yet.
+func (f *clientFlags) client(s *streams) (*apiClient, error) {
+	if f.timeout <= 0 {
+		return nil, usageErrorf("--timeout must be more than 0")
+	}
+	address := s.setting("api-url", f.apiURL, "OMNI_API_URL")
+	if address.value == "" {
+		return nil, configErrorf("the server's address is not set").try("set OMNI_API_URL or pass --api-url, such as --api-url http://127.0.0.1:8080")
+	}
+	base, wrong := serverURL(address, f.insecureHTTP)
+	if wrong != nil {
+		return nil, wrong
+	}
+	token, err := f.bearer(s)
+	if err != nil {
+		return nil, err
+	}
+	return &apiClient{base: base, token: token, http: &http.Client{
+		Timeout: f.timeout,
+		// A redirect could carry the token, or a break-glass request, somewhere else.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}, nil
+}
+
+// serverURL checks the address of a server.
+func serverURL(address setting, insecureHTTP bool) (*url.URL, *exitError) {
+	u, err := url.Parse(address.value)
+	switch {
+	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
+		return nil, address.wrong("this is no http:// or https:// address").try("give one such as https://omni.example.com")
+	case u.User != nil:
+		return nil, address.wrong("an address with a user name or password in it is not taken").try("authenticate by --token-file or OMNI_TOKEN")
+	case u.RawQuery != "" || u.Fragment != "":
+		return nil, address.wrong("the address must end before any ? or #")
+	case u.Scheme == "http" && !insecureHTTP && !isLoopback(u.Hostname()):
+		return nil, address.wrong("the token would cross the network to %s in the clear, for anyone on the way to read and use", u.Host).
+			try("use https://, or --insecure-http where something else protects the connection")
+	}
+	return u, nil
+}
+
+// isLoopback reports whether host is this machine (RFC 6761, section 6.3 for the name).
+func isLoopback(host string) bool {
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.IsLoopback()
+}
+
+// bearer is the token to send.
+func (f *clientFlags) bearer(s *streams) (string, error) {
+	token := s.setting("token", f.token, "OMNI_TOKEN")
+	if f.tokenFile != "" {
+		content, err := readTokenFile(s, f.tokenFile)
+		if err != nil {
+			return "", err
+		}
+		token = setting{value: content, from: "--token-file", fromFlag: true}
+	}
+	token.value = strings.TrimSpace(token.value)
+	if token.value == "" {
+		return "", configErrorf("there is no token to send").try("set OMNI_TOKEN, or pass --token-file FILE or --token TOKEN")
+	}
+	for _, r := range token.value {
+		if r <= ' ' || r > '~' {
+			return "", token.wrong("the token has a space or another character in it that no token has").
+				try("give the token alone, without the word Bearer")
+		}
+	}
+	return token.value, nil
+}
+
+func readTokenFile(s *streams, path string) (string, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return "", usageErrorf("--token-file: %w", err)
+	}
+	defer file.Close()
+	warnIfShared(s, file, "the token")
+	content, err := io.ReadAll(io.LimitReader(file, maxTokenBytes+1))
+	if err != nil {
+		return "", usageErrorf("--token-file: %w", err)
+	}
+	if len(content) > maxTokenBytes {
+		return "", usageErrorf("--token-file: %s is too large to be a token", path)
+	}
+	return string(content), nil
+}
+
+// apiClient speaks the REST API of one server.
+type apiClient struct {
+	base  *url.URL
+	token string
+	http  *http.Client
+}
+
+// call is one request.
+type call struct {
+	doing  string // what it is for, as errors begin: "refresh the cache"
+	method string
+	path   string
+	query  url.Values
+	body   any          // sent as JSON; nil for none
+	scope  domain.Scope // that the token needs
+}
+
+// do sends one request and returns the body of a 2xx answer. Any other answer is an *exitError with the exit
+// code that belongs to it.
+func (c *apiClient) do(ctx context.Context, r call) ([]byte, error) {
+	req, err := c.request(ctx, r)
+	if err != nil {
+		return nil, failuref("%s: %w", r.doing, err)
+	}
+	res, err := c.http.Do(req)
+	if err != nil {
+		return nil, c.unreachable(r, err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswerBytes+1))
+	switch {
+	case err != nil:
+		return nil, c.unreachable(r, err)
+	case len(body) > maxAnswerBytes:
+		return nil, failuref("%s: the answer is larger than %d MiB", r.doing, maxAnswerBytes>>20).try("check that %s is the address of Omni Secrets", c.base)
+	case res.StatusCode/100 != 2:
+		return nil, c.refusal(r, res, body)
+	}
+	return body, nil
+}
+
+func (c *apiClient) request(ctx context.Context, r call) (*http.Request, error) {
+	u := c.base.JoinPath(r.path)
+	u.RawQuery = r.query.Encode()
+	var body io.Reader
+	if r.body != nil {
+		encoded, err := json.Marshal(r.body)
+		if err != nil {
+			return nil, err
+		}
+		body = bytes.NewReader(encoded)
+	}
+	req, err := http.NewRequestWithContext(ctx, r.method, u.String(), body)
+	if err != nil {
+		return nil, err
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	req.Header.Set("Accept", "application/json")
+	req.Header.Set("Authorization", "Bearer "+c.token)
+	req.Header.Set("User-Agent", "omni-secrets/"+thisBuild().Version)
+	return req, nil
+}
+
+// get decodes the answer to r into answer and returns it as it came, too.
+func (c *apiClient) get(ctx context.Context, r call, answer any) ([]byte, error) {
+	body, err := c.do(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(body, answer); err != nil {
+		return nil, c.foreign(r)
+	}
+	return body, nil
+}
+
+// foreign is the error for an answer that cannot be one of ours. It does not repeat it, nor the decoder's
+// error, which may quote it: the answer may be a secret.
+func (c *apiClient) foreign(r call) *exitError {
+	return failuref("%s: the answer is not one of Omni Secrets", r.doing).
+		try("check that %s is its address, and compare 'omni-secrets version' with %s", c.base, c.base.JoinPath("version"))
+}
+
+var (
+	errNotSent     = errors.New("cannot connect") // the request cannot have had any effect
+	errInterrupted = errors.New("interrupted")
+)
+
+func (c *apiClient) unreachable(r call, err error) *exitError {
+	if errors.Is(err, context.Canceled) {
+		return failuref("%s: %w", r.doing, errInterrupted)
+	}
+	// The URL that *url.Error would repeat is in the next step already.
+	if wrapped, ok := errors.AsType[*url.Error](err); ok {
+		err = wrapped.Err
+	}
+	e := &exitError{code: exitUnavailable}
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
+		e.err = fmt.Errorf("%s: %w to %s: %w", r.doing, errNotSent, c.base.Host, op.Err)
+	} else if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
+		e.err = fmt.Errorf("%s: %s did not answer within %s", r.doing, c.base.Host, c.http.Timeout)
+	} else {
+		e.err = fmt.Errorf("%s: no answer from %s: %w", r.doing, c.base.Host, err)
+	}
+	return e.try("is the server running? try: curl -fsS %s", shellWord(c.base.JoinPath("readyz").String()))
+}

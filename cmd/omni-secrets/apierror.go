@@ -1,0 +1,160 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"mime"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/apex-tradebill/omni-secrets/domain"
+)
+
+// problem is an error of the REST API: RFC 9457 with the members that Omni Secrets adds.
+type problem struct {
+	Title     string         `json:"title"`
+	Detail    string         `json:"detail"`
+	Code      domain.Code    `json:"code"`
+	RequestID string         `json:"requestId"`
+	Failures  []fetchFailure `json:"failures"`
+}
+
+// fetchFailure is why one secret could not be fetched.
+type fetchFailure struct {
+	SecretType string `json:"secretType"`
+	Reason     string `json:"reason"`
+}
+
+// refusalError is an answer outside 2xx.
+type refusalError struct {
+	doing   string
+	status  int
+	problem problem
+}
+
+// Error is one line for the operator, with the code and the request id to quote.
+func (e *refusalError) Error() string {
+	message := e.problem.Detail
+	if message == "" {
+		message = e.problem.Title
+	}
+	if message == "" {
+		message = strings.TrimSpace(fmt.Sprintf("the server answered %d %s", e.status, http.StatusText(e.status)))
+	}
+	var marks []string
+	if e.problem.Code != "" {
+		marks = append(marks, string(e.problem.Code))
+	}
+	if e.problem.RequestID != "" {
+		marks = append(marks, "request id "+e.problem.RequestID)
+	}
+	if len(marks) > 0 {
+		message += " (" + strings.Join(marks, ", ") + ")"
+	}
+	return e.doing + ": " + oneLine(message)
+}
+
+// refusal reads an answer outside 2xx. What is not a problem document is not shown: it is not known whose words
+// they are.
+func (c *apiClient) refusal(r call, res *http.Response, body []byte) *exitError {
+	refused := &refusalError{doing: r.doing, status: res.StatusCode}
+	if kind, _, err := mime.ParseMediaType(res.Header.Get("Content-Type")); err == nil && kind == "application/problem+json" {
+		// The token is taken out of everything, in case that the server repeats it.
+		body = []byte(strings.ReplaceAll(string(body), c.token, "[token]"))
+		if json.Unmarshal(body, &refused.problem) != nil {
+			refused.problem = problem{}
+		}
+	}
+	return &exitError{code: exitCodeOf(res.StatusCode), err: refused, next: c.nextStep(r, refused, res.Header)}
+}
+
+// exitCodeOf is the exit code for a status outside 2xx.
+func exitCodeOf(status int) int {
+	switch status {
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return exitNotAllowed
+	case http.StatusNotFound:
+		return exitNotFound
+	case http.StatusServiceUnavailable, http.StatusBadGateway, http.StatusGatewayTimeout, http.StatusTooManyRequests:
+		return exitUnavailable
+	case http.StatusBadRequest, http.StatusConflict, http.StatusUnprocessableEntity,
+		http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType:
+		return exitRefused
+	default:
+		return exitFailure
+	}
+}
+
+// nextStep says what the user can do about a refusal.
+func (c *apiClient) nextStep(r call, e *refusalError, header http.Header) string {
+	switch e.problem.Code {
+	case domain.CodeUnknownSecretType:
+		return "'omni-secrets status' lists the secret types of this server"
+	case domain.CodeNoBreakGlass:
+		return "no override is in place; 'omni-secrets status' shows where each value comes from"
+	case domain.CodeInvalidBreakGlassTTL:
+		return clockAdvice(header, time.Now())
+	case domain.CodeInvalidBreakGlassPayload:
+		return "check that OMNI_BREAKGLASS_PUBLIC_KEY belongs to the server's private key, and that the server takes this --envelope-version"
+	case domain.CodeBreakGlassDisabled:
+		return "give the server OMNI_BREAKGLASS_PRIVATE_KEY; 'omni-secrets keygen' makes a pair"
+	case domain.CodeSecretUnavailable:
+		return "'omni-secrets status' says why; in an emergency an operator can inject a value: 'omni-secrets breakglass --help'"
+	case domain.CodeRefreshFailed:
+		return "nothing was taken away: 'omni-secrets status' shows what is still served; try again when the backend is back"
+	case domain.CodeAuditUnavailable, domain.CodeStateUnavailable:
+		return "the server's database cannot be reached; nothing was changed, try again when it is back"
+	}
+	switch {
+	case e.status == http.StatusUnauthorized:
+		return "check that the token has not expired and was made for this server (key, issuer, audience); 'omni-secrets token --help' makes one"
+	case e.status == http.StatusForbidden && r.scope == domain.ScopeRead:
+		return fmt.Sprintf("the token lacks scope %s, or its subject is not among the readers of this secret", r.scope)
+	case e.status == http.StatusForbidden:
+		return fmt.Sprintf("the token lacks scope %s", r.scope)
+	case e.status/100 == 3:
+		return "redirects are not followed, since the token would go along: " + redirectAdvice(header.Get("Location"))
+	case e.status == http.StatusNotFound:
+		return fmt.Sprintf("check that %s is the address of Omni Secrets: it does not have this path", c.base)
+	case header.Get("Retry-After") != "":
+		return "try again in " + oneLine(header.Get("Retry-After")) + " s"
+	case e.status == http.StatusBadRequest:
+		return fmt.Sprintf("compare the versions: 'omni-secrets version' and curl -fsS %s", shellWord(c.base.JoinPath("version").String()))
+	case e.problem.RequestID != "":
+		return "the server's log has the cause under request id " + oneLine(e.problem.RequestID)
+	default:
+		return fmt.Sprintf("check that %s is the address of Omni Secrets, and its log", c.base)
+	}
+}
+
+// redirectAdvice names where an answer wanted to send the request, without query or credentials.
+func redirectAdvice(location string) string {
+	u, err := url.Parse(location)
+	if err != nil || u.Host == "" {
+		return "check --api-url"
+	}
+	return fmt.Sprintf("is --api-url %s meant?", shellWord(u.Scheme+"://"+u.Host))
+}
+
+// clockAdvice compares the server's clock with this machine's. now is the latter.
+func clockAdvice(header http.Header, now time.Time) string {
+	server, err := http.ParseTime(header.Get("Date"))
+	if err != nil || server.Sub(now).Abs() < 2*time.Second {
+		return "give a shorter --ttl"
+	}
+	return fmt.Sprintf("the server's clock reads %s and this machine's %s: set the wrong one, or choose --ttl for it",
+		instant(&server), instant(&now))
+}
+
+// orUnknownOutcome replaces the next step of an error that leaves open whether the server did what it was asked.
+func orUnknownOutcome(err error, next string) error {
+	e, ok := errors.AsType[*exitError](err)
+	_, answered := errors.AsType[*refusalError](err)
+	if ok && !answered && !errors.Is(err, errNotSent) {
+		e.next = next
+	}
+	return err
+}

@@ -1,0 +1,225 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/apex-tradebill/omni-secrets/adapters/gsm"
+	api "github.com/apex-tradebill/omni-secrets/adapters/http"
+	"github.com/apex-tradebill/omni-secrets/adapters/journal"
+	"github.com/apex-tradebill/omni-secrets/adapters/localfile"
+	"github.com/apex-tradebill/omni-secrets/adapters/otel"
+	"github.com/apex-tradebill/omni-secrets/adapters/sqlite"
+	"github.com/apex-tradebill/omni-secrets/adapters/token"
+	"github.com/apex-tradebill/omni-secrets/domain"
+	"github.com/apex-tradebill/omni-secrets/ports"
+	"github.com/apex-tradebill/omni-secrets/service"
+)
+
+const (
+	drainTimeout = 5 * time.Second // for requests under way, when the server stops
+	flushTimeout = 3 * time.Second // for audit events still in the journal, after that
+)
+
+// app is a server with all its parts.
+type app struct {
+	log     *slog.Logger
+	service *service.Service
+	handler http.Handler
+	close   []func() error // in the order of opening
+}
+
+// newApp opens what c asks for and puts the parts together. ctx must last as long as the app.
+func newApp(ctx context.Context, c config, log *slog.Logger) (_ *app, err error) {
+	if foreign := c.catalog.ForeignProjects(c.Environment, c.ProductionProjects); len(foreign) > 0 {
+		return nil, environmentViolation(ctx, log, c.Environment, foreign)
+	}
+	tokens, err := token.New(ctx, token.Config{
+		HMACSecret: c.JWTSecret.Reveal(), JWKSURL: c.JWKSURL, Issuer: c.JWTIssuer, Audience: c.JWTAudience, Logger: log,
+	})
+	if err != nil {
+		return nil, &exitError{code: exitConfig, err: err}
+	}
+	var envelopes ports.EnvelopeOpener
+	if c.breakGlass != nil {
+		envelopes = c.breakGlass
+	} else {
+		log.WarnContext(ctx, "break-glass is disabled: "+privateKeyEnv+" is not set")
+	}
+
+	a := &app{log: log}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.Close())
+		}
+	}()
+	store, err := sqlite.Open(ctx, c.sqlitePath())
+	if err != nil {
+		return nil, err
+	}
+	a.close = append(a.close, store.Close)
+	if err := store.CheckSchema(ctx); err != nil {
+		return nil, err
+	}
+	auditJournal, err := journal.Open(journal.Config{
+		Dir: c.JournalDir, Sync: c.JournalFsync == "always", MaxBytes: c.JournalMaxBytes, Logger: log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.close = append(a.close, auditJournal.Close)
+	backends, err := a.openBackends(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	build := thisBuild()
+	metrics, err := otel.New(otel.Config{Version: build.Version, Revision: build.Revision, Catalog: c.catalog})
+	if err != nil {
+		return nil, err
+	}
+	a.close = append(a.close, func() error { return metrics.Shutdown(context.WithoutCancel(ctx)) })
+
+	a.service, err = service.New(service.Config{
+		Catalog: c.catalog, Policy: c.policy(), Environment: c.Environment, ReplicaID: c.ReplicaID,
+		Backends: backends, Metadata: store, Overrides: store, Audit: store,
+		Journal: auditJournal, Drain: auditJournal, Envelopes: envelopes, Meter: metrics, Logger: log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	metrics.ObserveState(func() otel.State { return stateOf(a.service, time.Now()) })
+	a.handler = api.New(api.Config{
+		Service: a.service, Tokens: tokens, Metrics: metrics.Handler(), Observe: metrics.ObserveRequest, Logger: log,
+		Build: api.Build{Version: build.Version, Revision: build.Revision, GoVersion: build.GoVersion},
+	})
+	return a, nil
+}
+
+// Close closes the parts, the last opened first.
+func (a *app) Close() error {
+	var errs []error
+	for i := len(a.close) - 1; i >= 0; i-- {
+		errs = append(errs, a.close[i]())
+	}
+	a.close = nil
+	return errors.Join(errs...)
+}
+
+// Run serves on ln until ctx is done: then it answers the requests under way, moves the audit events that are
+// left to the database, and returns. onReady is called once, when every secret was fetched or failed to be.
+func (a *app) Run(ctx context.Context, ln net.Listener, onReady func()) error {
+	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopWork()
+	if err := a.service.Start(ctx); err != nil {
+		return errors.Join(err, ln.Close())
+	}
+	server := &http.Server{
+		Handler:           a.handler,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       15 * time.Second,
+		WriteTimeout:      time.Minute, // a refresh waits for backends
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    32 << 10,
+		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
+	}
+
+	parts, running := errgroup.WithContext(work)
+	parts.Go(func() error { return a.service.Run(running) })
+	parts.Go(func() error {
+		if err := server.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	})
+	parts.Go(func() error {
+		if a.service.AwaitFirstFetches(running) == nil {
+			onReady()
+		}
+		return nil
+	})
+	parts.Go(func() error {
+		select {
+		case <-ctx.Done():
+		case <-running.Done():
+		}
+		a.log.InfoContext(ctx, "stopping: requests under way are answered first")
+		draining, cancel := context.WithTimeout(work, drainTimeout)
+		defer cancel()
+		if err := server.Shutdown(draining); err != nil {
+			a.log.WarnContext(ctx, "requests were still under way and are cut off", "err", err)
+			_ = server.Close()
+		}
+		stopWork()
+		return nil
+	})
+	err := parts.Wait()
+
+	flushing, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
+	defer cancel()
+	if err := a.service.Flush(flushing); err != nil {
+		events, _ := a.service.JournalBacklog(time.Now())
+		a.log.WarnContext(ctx, "audit events stay in the journal until the next start", "events", events, "err", err)
+	}
+	a.log.InfoContext(ctx, "stopped")
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// openBackends opens those that the catalog uses.
+func (a *app) openBackends(ctx context.Context, c config) (map[string]ports.SecretBackend, error) {
+	backends := make(map[string]ports.SecretBackend)
+	for _, e := range c.catalog {
+		if backends[e.Backend] != nil {
+			continue
+		}
+		switch e.Backend {
+		case gsm.Name:
+			b, err := gsm.New(ctx, gsm.Config{Endpoint: c.GSMEndpoint, AllowLatest: c.AllowLatest})
+			if err != nil {
+				return nil, err
+			}
+			a.close = append(a.close, b.Close)
+			backends[e.Backend] = b
+		case localfile.Name:
+			b, err := localfile.New(c.LocalFileDir)
+			if err != nil {
+				return nil, fmt.Errorf("OMNI_LOCAL_FILE_DIR: %w", err)
+			}
+			a.close = append(a.close, b.Close)
+			backends[e.Backend] = b
+		}
+	}
+	return backends, nil
+}
+
+func environmentViolation(ctx context.Context, log *slog.Logger, environment string, foreign []domain.Entry) error {
+	for _, e := range foreign {
+		log.ErrorContext(ctx, domain.EventEnvironmentViolation,
+			"environment", environment, "secretType", e.Type, "project", e.Project())
+	}
+	return configErrorf("environment violation: OMNI_ENVIRONMENT is %q, but the catalog points into the production project %s (first: %s); point it elsewhere, or set OMNI_ENVIRONMENT=production where that is true",
+		environment, foreign[0].Project(), foreign[0].Type)
+}
+
+// stateOf is what the gauges show.
+func stateOf(s *service.Service, now time.Time) otel.State {
+	state := otel.State{Leader: true} // the only process on its database
+	for _, st := range s.Snapshot(now) {
+		state.Secrets = append(state.Secrets, otel.SecretState{
+			Type: st.Type, CacheSource: st.CachedSource, CacheAge: st.CachedAge,
+			RotationDueAt: st.RotationDueAt, Overdue: st.Rotation == domain.RotationOverdue,
+			BreakGlassActive: !st.OverrideExpiresAt.IsZero(), BreakGlassExpiresAt: st.OverrideExpiresAt,
+		})
+	}
+	state.JournalEvents, state.DrainLag = s.JournalBacklog(now)
+	return state
+}

@@ -1,0 +1,212 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/apex-tradebill/omni-secrets/adapters/envelope"
+	"github.com/apex-tradebill/omni-secrets/adapters/localfile"
+	"github.com/apex-tradebill/omni-secrets/adapters/sqlite"
+	"github.com/apex-tradebill/omni-secrets/adapters/token"
+	"github.com/apex-tradebill/omni-secrets/domain"
+)
+
+const devTokenTTL = 24 * time.Hour
+
+const devLong = `Run the whole server on this machine with nothing else installed: SQLite for its state, and a file for each secret
+of the catalog, made with a sample value, in the place of Google Secret Manager. Keys, tokens and everything else
+are kept in the data directory; remove it to begin anew. Edit a file under DIR/secrets to make a new version.
+
+It prints commands to paste into another terminal, and writes DIR/env with the variables that they use. Log events
+go to standard error. Ctrl-C stops it.`
+
+func newDevCommand(s *streams) *cobra.Command {
+	var address, dir string
+	cmd := &cobra.Command{
+		Use:   "dev",
+		Short: "Run a server on this machine with sample secrets",
+		Long:  devLong,
+		Example: `  omni-secrets dev
+  omni-secrets dev --listen 127.0.0.1:0 --data-dir /tmp/omni`,
+		Args:              noArguments,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE:              func(cmd *cobra.Command, _ []string) error { return dev(cmd.Context(), s, address, dir) },
+	}
+	cmd.Flags().StringVar(&address, "listen", "127.0.0.1:8080", "serve on `HOST:PORT`; port 0 takes any that is free")
+	cmd.Flags().StringVar(&dir, "data-dir", ".omni-dev", "keep everything under `DIR`")
+	return cmd
+}
+
+func dev(ctx context.Context, s *streams, address, dir string) (err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	c, err := prepareDev(ctx, dir)
+	if err != nil {
+		return err
+	}
+	a, err := newApp(ctx, c, newLogger(s.err, c.LogLevel))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, a.Close()) }()
+	ln, err := listen(ctx, address)
+	if err != nil {
+		return err
+	}
+	g, err := writeGuide(c, dir, ln.Addr())
+	if err != nil {
+		return errors.Join(err, ln.Close())
+	}
+	if !ln.Addr().(*net.TCPAddr).IP.IsLoopback() {
+		s.warn("%s can be reached from other machines; the keys of this server are for development", ln.Addr())
+	}
+	return a.Run(ctx, ln, func() { _ = s.print("%s", g) })
+}
+
+// prepareDev fills the data directory with what is missing and returns the configuration that uses it.
+func prepareDev(ctx context.Context, dir string) (config, error) {
+	c, err := readConfig(func(name string) (string, bool) {
+		value, ok := map[string]string{
+			"DATABASE_URL":           "sqlite:" + filepath.Join(dir, "state.db"),
+			"GCP_PROJECT_ID":         "omni-dev",
+			"OMNI_LOCAL_FILE_DIR":    filepath.Join(dir, "secrets"),
+			"OMNI_AUDIT_JOURNAL_DIR": filepath.Join(dir, "audit-journal"),
+			"OMNI_REPLICA_ID":        "dev",
+			"JWT_SECRET":             strings.Repeat("x", token.MinSecretBytes), // until its file is read below
+		}[name]
+		return value, ok
+	})
+	if err != nil {
+		return c, err
+	}
+	if err := os.MkdirAll(c.LocalFileDir, 0o700); err != nil {
+		return c, fmt.Errorf("make the data directory: %w", err)
+	}
+	for i := range c.catalog {
+		e := &c.catalog[i]
+		e.Backend, e.Reference = localfile.Name, string(e.Type)
+		if _, err := readOrMake(filepath.Join(c.LocalFileDir, e.Reference), func() (string, error) {
+			return "sample-" + strings.ReplaceAll(e.Reference, "_", "-") + "-" + rand.Text(), nil
+		}); err != nil {
+			return c, err
+		}
+	}
+	jwtSecret, err := readOrMake(filepath.Join(dir, "jwt-secret"), func() (string, error) {
+		b := make([]byte, jwtSecretBytes)
+		_, err := rand.Read(b)
+		return base64.RawURLEncoding.EncodeToString(b), err
+	})
+	if err != nil {
+		return c, err
+	}
+	key, err := readOrMake(filepath.Join(dir, "breakglass-private-key"), func() (string, error) {
+		k, err := envelope.GenerateKey()
+		return k.Base64(), err
+	})
+	if err != nil {
+		return c, err
+	}
+	c.JWTSecret = sensitive{domain.NewValue([]byte(jwtSecret))}
+	c.BreakGlassKey = sensitive{domain.NewValue([]byte(key))}
+	if err := c.readBreakGlassKey(); err != nil {
+		return c, fmt.Errorf("%s: %w; remove the file to have it made anew", filepath.Join(dir, "breakglass-private-key"), err)
+	}
+
+	store, err := sqlite.Open(ctx, c.sqlitePath())
+	if err != nil {
+		return c, err
+	}
+	_, err = store.Migrate(ctx)
+	return c, errors.Join(err, store.Close())
+}
+
+// readOrMake returns the content of a file, which is made, for its owner alone, when it is not there.
+func readOrMake(path string, make func() (string, error)) (string, error) {
+	content, err := os.ReadFile(path)
+	if err == nil {
+		return string(content), nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	made, err := make()
+	if err != nil {
+		return "", err
+	}
+	return made, os.WriteFile(path, []byte(made), 0o600)
+}
+
+// writeGuide writes DIR/env and returns what to print once the server is ready.
+func writeGuide(c config, dir string, address net.Addr) (string, error) {
+	now := time.Now()
+	sign := func(subject string, scopes domain.Scope) (string, error) {
+		return token.Sign(c.JWTSecret.Reveal(), token.Claims{
+			Subject: subject, Scopes: scopes.Names(), IssuedAt: now, ExpiresAt: now.Add(devTokenTTL),
+		})
+	}
+	service, err := sign("dev-service", domain.ScopeCacheRefresh|domain.ScopeRead)
+	if err != nil {
+		return "", err
+	}
+	ops, err := sign("dev-operator", domain.ScopeOps)
+	if err != nil {
+		return "", err
+	}
+	key, err := envelope.ParsePrivateKey(string(c.BreakGlassKey.Reveal()))
+	if err != nil {
+		return "", err
+	}
+
+	api := "http://" + address.String()
+	env := fmt.Sprintf("export API=%s\nexport OMNI_API_URL=%s\nexport SERVICE_TOKEN=%s\nexport OPS_JWT=%s\nexport OMNI_BREAKGLASS_PUBLIC_KEY=%s\n",
+		api, api, service, ops, key.Public())
+	envFile := filepath.Join(dir, "env")
+	if err := os.WriteFile(envFile, []byte(env), 0o600); err != nil {
+		return "", err
+	}
+	if !strings.HasPrefix(envFile, "/") && !strings.HasPrefix(envFile, ".") {
+		envFile = "./" + envFile
+	}
+	program := "omni-secrets"
+	if strings.Contains(os.Args[0], "go-build") {
+		program = "go run ./cmd/omni-secrets"
+	}
+	return fmt.Sprintf(devGuide, api, shellWord(filepath.Join(dir, "secrets")), shellWord(envFile), program), nil
+}
+
+const devGuide = `
+Omni Secrets is ready on %[1]s (Ctrl-C stops it)
+
+Its secrets are the files in %[2]s. In another terminal, in this directory:
+
+  . %[3]s                          # API, SERVICE_TOKEN, OPS_JWT and the break-glass key
+
+  # what is served, and from where
+  %[4]s status --token $OPS_JWT
+
+  # read a secret, as a service does
+  curl -sS -H "Authorization: Bearer $SERVICE_TOKEN" $API/internal/apex-omni/secrets/trading_api_key
+
+  # fetch all of them anew
+  curl -sS -X POST -H "Authorization: Bearer $SERVICE_TOKEN" $API/internal/apex-omni/secrets/cache/refresh
+
+  # break-glass: put a value in place for 25 minutes
+  mkdir -p tmp && (umask 077 && printf %%s 'a value' > tmp/secret.plaintext)
+  %[4]s breakglass --secretType trading_api_key --secret-value-file ./tmp/secret.plaintext --ttl 25m --reason drill --token $OPS_JWT
+
+  # metrics, and who did what
+  curl -sS $API/metrics | grep ^omni_
+  %[4]s audit list --token $OPS_JWT
+
+`

@@ -1,0 +1,181 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/mattn/go-isatty"
+)
+
+// outputFormat is the value of --output.
+type outputFormat string
+
+const (
+	formatText outputFormat = "text"
+	formatJSON outputFormat = "json"
+)
+
+var outputFormats = []string{string(formatText), string(formatJSON)}
+
+// String is the format's name; text when none was chosen.
+func (f *outputFormat) String() string {
+	if *f == "" {
+		return string(formatText)
+	}
+	return string(*f)
+}
+
+// Set is called with what --output got.
+func (f *outputFormat) Set(name string) error {
+	for _, known := range outputFormats {
+		if name == known {
+			*f = outputFormat(name)
+			return nil
+		}
+	}
+	return fmt.Errorf("it is one of %s", strings.Join(outputFormats, ", "))
+}
+
+// Type is what help shows where it does not name the value.
+func (*outputFormat) Type() string { return "format" }
+
+// json reports whether --output asked for JSON.
+func (s *streams) json() bool { return s.format == formatJSON }
+
+// warn prints a line that does not change the exit code.
+func (s *streams) warn(format string, args ...any) {
+	_, _ = fmt.Fprintf(s.err, "omni-secrets: warning: "+format+"\n", args...)
+}
+
+// print writes a result; what could not be written is an error of the command.
+func (s *streams) print(format string, args ...any) error {
+	_, err := fmt.Fprintf(s.out, format, args...)
+	return printed(err)
+}
+
+// printValue writes a result as JSON.
+func (s *streams) printValue(v any) error {
+	enc := json.NewEncoder(s.out)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	return printed(enc.Encode(v))
+}
+
+// printDocument writes JSON as the server sent it.
+func (s *streams) printDocument(document []byte) error {
+	_, err := s.out.Write(withNewline(document))
+	return printed(err)
+}
+
+func printed(err error) error {
+	if err != nil {
+		return fmt.Errorf("write the result: %w", err)
+	}
+	return nil
+}
+
+// withNewline is b with a newline at its end.
+func withNewline(b []byte) []byte {
+	if n := len(b); n > 0 && b[n-1] == '\n' {
+		return b
+	}
+	return append(b[:len(b):len(b)], '\n')
+}
+
+// table prints rows in aligned columns. Flushed page by page, it prints the header once, and no column gets
+// narrower than it was on the page before.
+type table struct {
+	columns []string
+	rows    [][]string
+	widths  []int
+}
+
+// add takes one cell for each column; an empty one is shown as a dash.
+func (t *table) add(cells ...string) {
+	for i, cell := range cells {
+		if cells[i] = oneLine(cell); cells[i] == "" {
+			cells[i] = "-"
+		}
+	}
+	t.rows = append(t.rows, cells)
+}
+
+// flush prints the rows that were added since the last flush.
+func (t *table) flush(w io.Writer) error {
+	if t.widths == nil {
+		t.widths = make([]int, len(t.columns))
+		t.rows = append([][]string{t.columns}, t.rows...)
+	}
+	for _, row := range t.rows {
+		for i, cell := range row {
+			t.widths[i] = max(t.widths[i], utf8.RuneCountInString(cell))
+		}
+	}
+	var b strings.Builder
+	for _, row := range t.rows {
+		for i, cell := range row {
+			b.WriteString(cell)
+			if i < len(row)-1 {
+				b.WriteString(strings.Repeat(" ", t.widths[i]-utf8.RuneCountInString(cell)+2))
+			}
+		}
+		b.WriteByte('\n')
+	}
+	t.rows = nil
+	_, err := io.WriteString(w, b.String())
+	return printed(err)
+}
+
+// oneLine makes text from elsewhere fit to print: control characters, with which it could move the cursor or
+// pass for other lines, become spaces.
+func oneLine(text string) string {
+	return strings.TrimSpace(strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {
+			return ' '
+		}
+		return r
+	}, text))
+}
+
+// instant is how tables and messages show a time.
+func instant(t *time.Time) string {
+	if t == nil || t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(time.RFC3339)
+}
+
+// span is a duration to the second, in the two largest units that it has: 41s, 4m10s, 3h5m, 12d6h.
+func span(d time.Duration) string {
+	d = d.Round(time.Second)
+	switch {
+	case d < time.Hour:
+		return d.String()
+	case d < 24*time.Hour:
+		return fmt.Sprintf("%dh%dm", int(d.Hours()), int(d.Minutes())%60)
+	default:
+		return fmt.Sprintf("%dd%dh", int(d.Hours())/24, int(d.Hours())%24)
+	}
+}
+
+// shellWord quotes a word for the commands that messages suggest.
+func shellWord(word string) string {
+	plain := word != "" && strings.IndexFunc(word, func(r rune) bool {
+		return !(r < utf8.RuneSelf && (unicode.IsLetter(r) || unicode.IsDigit(r)) || strings.ContainsRune("-_./:@%+=,", r))
+	}) < 0
+	if plain {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}
+
+// isTerminal reports whether a stream is one that a person looks at or types into.
+func isTerminal(stream any) bool {
+	f, ok := stream.(interface{ Fd() uintptr })
+	return ok && isatty.IsTerminal(f.Fd())
+}

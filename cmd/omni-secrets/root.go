@@ -1,0 +1,88 @@
+package main
+
+import (
+	"io"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// streams is what commands reach of the process that they run in.
+type streams struct {
+	in        io.Reader
+	out, err  io.Writer
+	lookupEnv func(string) (string, bool)
+	format    outputFormat // what --output asked for
+}
+
+// env is the value of an environment variable; an empty one counts as not set.
+func (s *streams) env(name string) string {
+	value, _ := s.lookupEnv(name)
+	return value
+}
+
+const rootLong = `Omni Secrets serves the exchange credentials of trading services from memory, keeps serving them through an
+outage of Google Secret Manager, and lets an operator put a value in place for at most 30 minutes (break-glass).
+
+The commands that talk to a server take its address and a token from --api-url and --token, or from OMNI_API_URL
+and OMNI_TOKEN; flags win. Results go to standard output, warnings and errors to standard error.
+
+To try everything on this machine, with nothing else installed:
+
+  omni-secrets dev                 # in one terminal
+  . .omni-dev/env                  # in another
+  omni-secrets status --api-url $API --token $OPS_JWT
+
+Exit codes:
+`
+
+// newRootCommand builds the whole command tree.
+func newRootCommand(s *streams) *cobra.Command {
+	root := &cobra.Command{
+		Use:           "omni-secrets",
+		Short:         "Serve, inspect and override the credentials of trading services",
+		Long:          rootLong + exitCodeTable(),
+		SilenceErrors: true, // report prints them
+		SilenceUsage:  true,
+	}
+	root.SetIn(s.in)
+	root.SetOut(s.out)
+	root.SetErr(s.err)
+	root.PersistentFlags().VarP(&s.format, "output", "o", "print `FORMAT`: text or json")
+	must(root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(outputFormats, cobra.ShellCompDirectiveNoFileComp)))
+	root.SetGlobalNormalizationFunc(oneSpelling)
+
+	const running, using, making = "running", "using", "making"
+	root.AddGroup(
+		&cobra.Group{ID: using, Title: "Use a server:"},
+		&cobra.Group{ID: running, Title: "Run a server:"},
+		&cobra.Group{ID: making, Title: "Keys and tokens:"},
+	)
+	add := func(group string, commands ...*cobra.Command) {
+		for _, c := range commands {
+			c.GroupID = group
+			root.AddCommand(c)
+		}
+	}
+	add(using, newBreakGlassCommand(s), newRefreshCommand(s), newStatusCommand(s), newGetCommand(s), newAuditCommand(s))
+	add(running, newDevCommand(s), newServeCommand(s), newMigrateCommand(s))
+	add(making, newKeygenCommand(s), newTokenCommand(s))
+	root.AddCommand(newVersionCommand(s))
+	asFailures(root)
+	return root
+}
+
+// oneSpelling lets --secretType, as the REST API spells it, stand for --secret-type.
+func oneSpelling(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+	if name == "secretType" {
+		name = "secret-type"
+	}
+	return pflag.NormalizedName(name)
+}
+
+// must is for cobra's errors about flags that do not exist: mistakes of this package that any test run finds.
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
+}

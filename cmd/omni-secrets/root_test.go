@@ -1,0 +1,117 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+func TestHelp(t *testing.T) {
+	for _, command := range []string{
+		"breakglass", "breakglass clear", "refresh", "status", "get", "audit", "audit list", "keygen", "token", "version",
+	} {
+		t.Run(command, func(t *testing.T) {
+			o := process{}.run(t, append(strings.Fields(command), "--help")...)
+			o.want(t, exitOK)
+			golden(t, "help/"+strings.ReplaceAll(command, " ", "_")+".golden", o.out)
+		})
+	}
+}
+
+func TestRootHelpDocumentsEveryExitCode(t *testing.T) {
+	o := process{}.run(t)
+	o.want(t, exitOK)
+	for _, c := range ExitCodes {
+		o.want(t, exitOK, fmt.Sprintf("%2d  %s", c.Code, c.Meaning))
+	}
+}
+
+func TestEveryCommandIsInTheHelp(t *testing.T) {
+	o := process{}.run(t, "--help")
+	for _, command := range []string{
+		"dev", "serve", "migrate", "breakglass", "refresh", "status", "get", "audit", "keygen", "token", "version", "completion",
+	} {
+		o.want(t, exitOK, "\n  "+command+" ")
+	}
+}
+
+func TestCompletionScripts(t *testing.T) {
+	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
+		t.Run(shell, func(t *testing.T) {
+			process{}.run(t, "completion", shell).want(t, exitOK, "omni-secrets")
+		})
+	}
+}
+
+func TestCompletionOfValues(t *testing.T) {
+	for _, tc := range []struct{ name, args, want string }{
+		{"output", "status --output ", "json\n"},
+		{"action", "audit list --action ", "break_glass_apply\n"},
+		{"result", "audit list --result ", "denied\n"},
+		{"scope", "token --scope ", "svc.omni.secrets.read\n"},
+		{"subcommand", "breakglass ", "clear\t"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			args := append([]string{"__complete"}, strings.Split(tc.args, " ")...)
+			o := process{}.run(t, args...)
+			if !strings.Contains(o.out, tc.want) {
+				t.Errorf("completions:\n%s", o.out)
+			}
+		})
+	}
+}
+
+func TestUsageErrors(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		args []string
+		want []string
+	}{
+		{"unknown command", []string{"statsu"}, []string{`unknown command "statsu"`, "status", "run 'omni-secrets --help'"}},
+		{"unknown subcommand", []string{"audit", "lst"}, []string{`"omni-secrets audit" has no such command`, "run 'omni-secrets audit --help'"}},
+		{"no subcommand", []string{"audit"}, []string{"audit needs a command: list"}},
+		{"unknown flag", []string{"status", "--colour"}, []string{"unknown flag: --colour", "run 'omni-secrets status --help'"}},
+		{"unknown output format", []string{"version", "-o", "xml"}, []string{"it is one of text, json"}},
+		{"flag without its value", []string{"get", "--secret-type"}, []string{"flag needs an argument", "run 'omni-secrets get --help'"}},
+		{"secret type with dashes", []string{"get", "--secret-type", "trading-api-key"}, []string{"did you mean trading_api_key?"}},
+		{"secret type that is a path", []string{"get", "--secret-type", "../status"}, []string{"lower-case letters"}},
+		{"no secret type", []string{"get"}, []string{"--secret-type is missing"}},
+		{"empty secret type", []string{"refresh", "--secret-type", ""}, []string{"--secret-type is missing"}},
+		{"token twice", []string{"status", "--token", "a", "--token-file", "b"}, []string{"token-file"}},
+		{"no time for an answer", []string{"status", "--timeout", "0s"}, []string{"--timeout must be more than 0"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			o := process{}.run(t, tc.args...)
+			o.want(t, exitUsage, tc.want...)
+			if o.out != "" {
+				t.Errorf("standard output: %q", o.out)
+			}
+			if strings.Contains(o.err, "Flags:") {
+				t.Error("the usage text was printed with the error")
+			}
+		})
+	}
+}
+
+func TestArgumentsAreNotRepeated(t *testing.T) {
+	for _, args := range [][]string{
+		{"status", testToken},
+		{"breakglass", "--secret-type", "trading_api_key", plaintext},
+		{"audit", testToken},
+	} {
+		process{}.run(t, args...).want(t, exitUsage)
+	}
+}
+
+func TestBothSpellingsOfSecretType(t *testing.T) {
+	for _, flag := range []string{"--secretType", "--secret-type"} {
+		for _, args := range [][]string{
+			{"breakglass", flag, "NOT-ONE"}, {"breakglass", "clear", flag, "NOT-ONE"},
+			{"refresh", flag, "NOT-ONE"}, {"get", flag + "=NOT-ONE"}, {"audit", "list", flag, "NOT-ONE"},
+		} {
+			t.Run(strings.Join(args, " "), func(t *testing.T) {
+				process{}.run(t, args...).want(t, exitUsage, "did you mean not_one?")
+			})
+		}
+	}
+}

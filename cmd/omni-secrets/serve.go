@@ -1,0 +1,79 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+const serveLong = `Run the server with what the environment says. Everything that is wrong with the settings is reported at once,
+with exit code 78.
+
+Required:
+  DATABASE_URL                 sqlite:PATH; create or update it with 'omni-secrets migrate up'
+  GCP_PROJECT_ID               the project of the catalog's secrets
+  JWT_SECRET, OMNI_JWKS_URL    what tokens are checked with: a shared secret of 32 bytes or more, a key set's URL, or both
+
+Often set:
+  OMNI_ENVIRONMENT             production, or anything else (default development)
+  OMNI_LISTEN                  host:port (default 127.0.0.1:8080)
+  OMNI_BREAKGLASS_PRIVATE_KEY  from 'omni-secrets keygen'; without it break-glass is disabled
+  OMNI_GSM_ENDPOINT            host:port of a gsm-emulator
+  OMNI_PRODUCTION_PROJECTS     projects that only production may use
+
+The README has the whole table.`
+
+func newServeCommand(s *streams) *cobra.Command {
+	return &cobra.Command{
+		Use:   "serve",
+		Short: "Run the server",
+		Long:  serveLong,
+		Example: `  omni-secrets migrate up
+  omni-secrets serve`,
+		Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error { return serve(cmd.Context(), s) },
+	}
+}
+
+func serve(ctx context.Context, s *streams) error {
+	c, err := readConfig(s.lookupEnv)
+	if err != nil {
+		return &exitError{code: exitConfig, err: err}
+	}
+	log := newLogger(s.err, c.LogLevel)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	a, err := newApp(ctx, c, log)
+	if err != nil {
+		return err
+	}
+	ln, err := listen(ctx, c.Listen)
+	if err != nil {
+		return errors.Join(err, a.Close())
+	}
+	log.InfoContext(ctx, "listening", "address", ln.Addr().String(), "environment", c.Environment, "replicaId", c.ReplicaID)
+	err = a.Run(ctx, ln, func() { log.InfoContext(ctx, "ready", "address", ln.Addr().String()) })
+	return errors.Join(err, a.Close())
+}
+
+func newLogger(w io.Writer, level slog.Level) *slog.Logger {
+	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level}))
+}
+
+func listen(ctx context.Context, address string) (net.Listener, error) {
+	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, failuref("another process listens on %s", address).
+			try("stop it, or choose another address with --listen (dev) or OMNI_LISTEN (serve)")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", address, err)
+	}
+	return ln, nil
+}

@@ -1,0 +1,244 @@
+package integration_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// patience is how long a test waits for something that takes moments.
+const patience = 30 * time.Second
+
+var (
+	buildFlags []string
+	bin        string // directory of the built programs
+)
+
+func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
+
+func buildAndRun(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "omni-integration-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	bin = dir
+	args := append([]string{"build", "-o", dir}, buildFlags...)
+	build := exec.CommandContext(context.Background(), "go", append(args, "../cmd/omni-secrets", "../cmd/gsm-emulator")...)
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "%s%v\n", out, err)
+		return 1
+	}
+	return m.Run()
+}
+
+// program is a running process.
+type program struct {
+	t      *testing.T
+	cmd    *exec.Cmd
+	stdout *lines
+	stderr *lines
+	exited chan struct{}
+}
+
+// start runs one of the built programs with exactly this environment until the test ends.
+func start(t *testing.T, env []string, name string, args ...string) *program {
+	t.Helper()
+	cmd := exec.CommandContext(context.Background(), filepath.Join(bin, name), args...)
+	cmd.Env = append(env, "HOME="+t.TempDir(), "GORACE=halt_on_error=1")
+	p := &program{t: t, cmd: cmd, stdout: newLines(), stderr: newLines(), exited: make(chan struct{})}
+	stdout, err := cmd.StdoutPipe()
+	stderr, err2 := cmd.StderrPipe()
+	if err := errors.Join(err, err2); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var reading sync.WaitGroup
+	reading.Go(func() { p.stdout.readFrom(stdout) })
+	reading.Go(func() { p.stderr.readFrom(stderr) })
+	go func() {
+		reading.Wait()
+		_ = cmd.Wait()
+		close(p.exited)
+	}()
+	t.Cleanup(func() {
+		p.kill()
+		if t.Failed() {
+			t.Logf("%s wrote to stderr:\n%s", name, p.stderr.text())
+		}
+	})
+	return p
+}
+
+// kill ends the process with SIGKILL.
+func (p *program) kill() {
+	_ = p.cmd.Process.Kill()
+	<-p.exited
+}
+
+// stop ends the process with SIGTERM and checks that it exits with 0.
+func (p *program) stop() {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		p.t.Fatal(err)
+	}
+	p.wantExit(0)
+}
+
+func (p *program) wantExit(code int) {
+	p.t.Helper()
+	select {
+	case <-p.exited:
+		if got := p.cmd.ProcessState.ExitCode(); got != code {
+			p.t.Fatalf("exit code %d, want %d:\n%s", got, code, p.stderr.text())
+		}
+	case <-time.After(patience):
+		p.t.Fatalf("still running after %v:\n%s", patience, p.stderr.text())
+	}
+}
+
+// logged waits for a log event and returns its attributes.
+func (p *program) logged(name string, attrs ...any) map[string]any {
+	p.t.Helper()
+	var found map[string]any
+	if !p.stderr.await(func(line string) bool {
+		var m map[string]any
+		if json.Unmarshal([]byte(line), &m) != nil || m["msg"] != name {
+			return false
+		}
+		for i := 0; i < len(attrs); i += 2 {
+			if m[attrs[i].(string)] != attrs[i+1] {
+				return false
+			}
+		}
+		found = m
+		return true
+	}) {
+		p.t.Fatalf("no log event %s %v in:\n%s", name, attrs, p.stderr.text())
+	}
+	return found
+}
+
+// lines collects what a process writes and wakes who waits for a line.
+type lines struct {
+	mu    sync.Mutex
+	list  []string
+	grown *sync.Cond
+	ended bool
+}
+
+func newLines() *lines {
+	l := new(lines)
+	l.grown = sync.NewCond(&l.mu)
+	return l
+}
+
+func (l *lines) readFrom(r io.Reader) {
+	scanner := bufio.NewScanner(r)
+	scanner.Buffer(nil, 1<<20)
+	for scanner.Scan() {
+		l.mu.Lock()
+		l.list = append(l.list, scanner.Text())
+		l.mu.Unlock()
+		l.grown.Broadcast()
+	}
+	l.mu.Lock()
+	l.ended = true
+	l.mu.Unlock()
+	l.grown.Broadcast()
+}
+
+// await waits for a line that want accepts; it reports false when the process ended or patience did.
+func (l *lines) await(want func(string) bool) bool {
+	late := time.AfterFunc(patience, func() {
+		l.mu.Lock()
+		l.ended = true
+		l.mu.Unlock()
+		l.grown.Broadcast()
+	})
+	defer late.Stop()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for seen := 0; ; {
+		for ; seen < len(l.list); seen++ {
+			if want(l.list[seen]) {
+				return true
+			}
+		}
+		if l.ended {
+			return false
+		}
+		l.grown.Wait()
+	}
+}
+
+func (l *lines) text() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Join(l.list, "\n")
+}
+
+// result is what a finished command left.
+type result struct {
+	code           int
+	stdout, stderr string
+}
+
+// run runs omni-secrets to its end.
+func run(t *testing.T, env []string, stdin string, args ...string) result {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, filepath.Join(bin, "omni-secrets"), args...)
+	cmd.Env = append(env, "HOME="+t.TempDir())
+	cmd.Stdin = strings.NewReader(stdin)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	if _, exited := errors.AsType[*exec.ExitError](err); err != nil && !exited {
+		t.Fatal(err)
+	}
+	return result{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
+}
+
+func (r result) want(t *testing.T, code int, parts ...string) result {
+	t.Helper()
+	if r.code != code {
+		t.Fatalf("exit code %d, want %d\n%s%s", r.code, code, r.stdout, r.stderr)
+	}
+	for _, part := range parts {
+		if !strings.Contains(r.stdout+r.stderr, part) {
+			t.Fatalf("no %q in:\n%s%s", part, r.stdout, r.stderr)
+		}
+	}
+	return r
+}
+
+// eventually polls until ok; for what announces itself by no event.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within %v: %s", patience, what)
+		}
+		<-tick.C
+	}
+}
