@@ -324,3 +324,16 @@ func (s *server) wantNoTrace(plaintexts ...string) {
 		}
 	}
 }
+
+// execute changes the database behind the program's back.
+func (s *server) execute(query string, args ...any) {
+	s.t.Helper()
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(s.dir, "state.db")+"?_pragma=busy_timeout(5000)")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	if _, err := db.ExecContext(s.t.Context(), query, args...); err != nil {
+		s.t.Fatalf("%s: %v", query, err)
+	}
+}

@@ -10,8 +10,8 @@ import (
 )
 
 // Shapes of the parts of a resource name: projects as
-// https://cloud.google.com/resource-manager/docs/creating-managing-projects has it (or a number, or an id with
-// its domain), the others as the comments of the API have it.
+// https://cloud.google.com/resource-manager/docs/creating-managing-projects has it, but of any length (or a
+// number, or an id with its domain), the others as the comments of the API have it.
 const (
 	projectShape  = `(?:[a-z0-9.-]+:)?[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?|[0-9]{1,19}`
 	locationShape = `[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?`

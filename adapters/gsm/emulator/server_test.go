@@ -397,7 +397,7 @@ func TestResourceNames(t *testing.T) {
 		secret + "/versions/-1":                             codes.InvalidArgument,
 		secret + "/versions/":                               codes.InvalidArgument,
 		"/" + secret + "/versions/1":                        codes.InvalidArgument,
-		"projects/a/secrets/b/versions/1":                   codes.InvalidArgument,
+		"projects/7up/secrets/b/versions/1":                   codes.InvalidArgument,
 		project + "/secrets/a.b/versions/1":                 codes.InvalidArgument,
 		project + "/locations/A/secrets/api-key/versions/1": codes.InvalidArgument,
 		"": codes.InvalidArgument,
