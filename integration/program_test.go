@@ -37,6 +37,10 @@ func buildAndRun(m *testing.M) int {
 	defer func() { _ = os.RemoveAll(dir) }()
 	bin = dir
 	args := append([]string{"build", "-o", dir}, buildFlags...)
+	if err := os.Chmod(dir, 0o755); err != nil { // for tests that give up root
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	build := exec.CommandContext(context.Background(), "go", append(args, "../cmd/omni-secrets", "../cmd/gsm-emulator")...)
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "%s%v\n", out, err)
@@ -207,6 +211,29 @@ func run(t *testing.T, env []string, stdin string, args ...string) result {
 	cmd := exec.CommandContext(ctx, filepath.Join(bin, "omni-secrets"), args...)
 	cmd.Env = append(env, "HOME="+t.TempDir())
 	cmd.Stdin = strings.NewReader(stdin)
+	return finish(t, cmd)
+}
+
+// runUnprivileged runs omni-secrets as somebody who may not use dir.
+func runUnprivileged(t *testing.T, dir string, args ...string) result {
+	t.Helper()
+	if err := os.Chmod(dir, 0); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.Chmod(dir, 0o700) })
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, filepath.Join(bin, "omni-secrets"), args...)
+	cmd.Dir = "/"
+	if os.Getuid() == 0 {
+		const nobody = 65534
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	}
+	return finish(t, cmd)
+}
+
+func finish(t *testing.T, cmd *exec.Cmd) result {
+	t.Helper()
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()

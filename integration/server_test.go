@@ -130,7 +130,7 @@ type answer struct {
 }
 
 // try sends a request as curl does: a body without a content type of its own.
-func (s *server) try(method, path, bearer, body string) (answer, error) {
+func (s *server) try(method, path, bearer, body string, headers ...string) (answer, error) {
 	r, err := http.NewRequestWithContext(s.t.Context(), method, s.api+path, strings.NewReader(body))
 	if err != nil {
 		return answer{}, err
@@ -140,6 +140,9 @@ func (s *server) try(method, path, bearer, body string) (answer, error) {
 	}
 	if body != "" {
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
 	}
 	resp, err := client.Do(r)
 	if err != nil {

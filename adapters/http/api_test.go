@@ -354,6 +354,13 @@ func TestBadBodies(t *testing.T) {
 	}
 }
 
+func TestScopeComesBeforeTheBody(t *testing.T) {
+	f := newFixture(t).run()
+	f.do("POST", refreshPath, tokenRead, "no JSON").want(403, domain.CodeForbidden)
+	f.do("POST", glassPath, tokenRead, "no JSON").want(403, domain.CodeForbidden)
+	f.do("GET", auditPath+"?limit=0", tokenRead, "").want(403, domain.CodeForbidden)
+}
+
 func TestTokens(t *testing.T) {
 	endpoints := []struct{ method, path, body, allowed string }{
 		{"POST", refreshPath, "", tokenCache},

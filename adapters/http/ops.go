@@ -77,6 +77,9 @@ type breakGlassResponse struct {
 }
 
 func (a *api) applyBreakGlass(w http.ResponseWriter, r *http.Request, call service.Call) error {
+	if err := a.Service.Authorize(r.Context(), call, domain.ScopeBreakGlass); err != nil {
+		return err
+	}
 	var body breakGlassRequest
 	if err := decode(w, r, &body, "secretType, ciphertext, expiresAt and reason"); err != nil {
 		return err
@@ -133,6 +136,9 @@ type auditEvent struct {
 }
 
 func (a *api) auditEvents(w http.ResponseWriter, r *http.Request, call service.Call) error {
+	if err := a.Service.Authorize(r.Context(), call, domain.ScopeAudit); err != nil {
+		return err
+	}
 	filter, err := eventFilter(r.URL.Query())
 	if err != nil {
 		return err

@@ -36,6 +36,9 @@ func failuresOf(failures []service.RefreshFailure) []refreshFailure {
 }
 
 func (a *api) refresh(w http.ResponseWriter, r *http.Request, call service.Call) error {
+	if err := a.Service.Authorize(r.Context(), call, domain.ScopeCacheRefresh); err != nil {
+		return err
+	}
 	var body refreshRequest
 	if err := decode(w, r, &body, "secretType"); err != nil {
 		return err
