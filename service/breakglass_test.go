@@ -1,6 +1,7 @@
 package service_test
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/apex-tradebill/omni-secrets/domain"
+	"github.com/apex-tradebill/omni-secrets/ports"
 	"github.com/apex-tradebill/omni-secrets/service"
 )
 
@@ -316,5 +318,50 @@ func TestOverrideThatCannotBeDecryptedAfterARestartIsNotServed(t *testing.T) {
 		defer f.run()()
 		f.wantServed(apiKey, "key-1", "gsm", false)
 		f.wantLogged("an override cannot be decrypted and is not served; was the break-glass key changed?", 1)
+	})
+}
+
+// afterEnd calls then between the end of an override in the store and its end in memory.
+type afterEnd struct {
+	ports.Overrides
+	then func()
+}
+
+func (a afterEnd) EndOverride(ctx context.Context, id string, end domain.OverrideEnd, e domain.Event) (bool, error) {
+	first, err := a.Overrides.EndOverride(ctx, id, end, e)
+	a.then()
+	return first, err
+}
+
+func TestEndOfAnOverrideLeavesTheOneThatCameNext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var f *fixture
+		f = newFixture(t, func(cfg *service.Config) {
+			cfg.Overrides = afterEnd{cfg.Overrides, func() { f.apply("next", 25*time.Minute) }}
+		})
+		defer f.run()()
+		f.apply("first", 25*time.Minute)
+		if err := f.ClearOverride(t.Context(), operator, apiKey); err != nil {
+			t.Fatal(err)
+		}
+		f.wantServed(apiKey, "next", domain.SourceBreakGlass, false)
+	})
+}
+
+func TestEndThatAnotherReplicaWroteFirstIsNotAnnouncedHere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		defer f.run()()
+		o := f.apply("injected", 25*time.Minute)
+		elsewhere := domain.Event{ID: domain.EventID{Start: 7, Seq: 1}, Action: domain.ActionBreakGlassClear, Actor: domain.Automation, Result: domain.ResultSuccess, RecordedAt: time.Now()}
+		if first, err := f.store.EndOverride(t.Context(), o.ID, domain.EndCleared, elsewhere); err != nil || !first {
+			t.Fatal(first, err)
+		}
+		f.at(26 * time.Minute)
+		f.wantServed(apiKey, "key-1", "gsm", false)
+		f.wantLogged(domain.AlertBreakGlassCleared, 0)
+		if got := len(f.recorded(domain.ActionBreakGlassClear)); got != 1 {
+			t.Errorf("%d clear events, want 1", got)
+		}
 	})
 }

@@ -212,6 +212,21 @@ func TestMetadata(t *testing.T) {
 	})
 }
 
+func TestMetadataCatchesUpAfterADatabaseOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		defer f.run()()
+		f.store.FailWith(errGone)
+		f.backend.Set("key", "key-2")
+		f.at(10 * time.Minute)
+		f.store.FailWith(nil)
+		f.at(11 * time.Minute)
+		if rows, err := f.store.ListMetadata(t.Context()); err != nil || rows[0].CacheVersion != "2" {
+			t.Errorf("row: %+v, %v", rows, err)
+		}
+	})
+}
+
 func TestRotationMonitor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, func(cfg *service.Config) { cfg.Policy.TTL = 30 * 24 * time.Hour })
