@@ -34,3 +34,10 @@ type Served struct {
 
 // Age is how long ago the value was fetched or injected.
 func (s Served) Age(now time.Time) time.Duration { return max(0, now.Sub(s.FetchedAt)) }
+
+// RefreshRequest says that a secret was refreshed on purpose on one replica.
+type RefreshRequest struct {
+	Type      SecretType
+	ReplicaID string // where it was refreshed
+	Seq       int64  // grows with every request for any secret
+}
