@@ -27,7 +27,7 @@ func warmService(tb testing.TB) *service.Service {
 		Catalog:  domain.Catalog{{Type: apiKey, Backend: "gsm", Reference: "key", Version: domain.LatestVersion, Owner: "o", RotationMonths: 12}},
 		Policy:   domain.DefaultCachePolicy(),
 		Backends: map[string]ports.SecretBackend{"gsm": backend},
-		Metadata: store, Overrides: store, Audit: store, Journal: discard{}, Drain: memory.NewJournal(), Meter: discard{},
+		Metadata: store, Overrides: store, Audit: store, Journal: discard{}, Drain: memory.NewJournal(), Leadership: memory.NewAlone(), Meter: discard{},
 		Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {

@@ -14,7 +14,10 @@ import (
 	"github.com/apex-tradebill/omni-secrets/ports"
 )
 
-const maxReason = 500 // characters that an operator may give as the reason of an override
+const (
+	maxReason    = 500             // characters that an operator may give as the reason of an override
+	stateTimeout = 5 * time.Second // for one change in the database
+)
 
 // ApplyOverride puts the encrypted value in the secret's place until the envelope's expiry. It is stored
 // together with its audit event before it is served.
@@ -58,8 +61,12 @@ func (s *Service) ApplyOverride(ctx context.Context, call Call, envelope domain.
 	}
 	applied := s.event(call, domain.ActionBreakGlassApply, t, domain.ResultSuccess)
 	applied.Version, applied.Source, applied.Reason = o.ID, domain.SourceBreakGlass, reason
+	s.overrides.Lock()
+	defer s.overrides.Unlock()
+	changing, cancel := context.WithTimeout(ctx, stateTimeout)
+	defer cancel()
 	var replaced domain.Override
-	err = s.cfg.Overrides.ApplyOverride(ctx, o, applied, func(former domain.Override) domain.Event {
+	err = s.cfg.Overrides.ApplyOverride(changing, o, applied, func(former domain.Override) domain.Event {
 		replaced = former
 		return s.clearEvent(call, former, domain.EndReplaced)
 	})
@@ -123,7 +130,11 @@ func (s *Service) noOverride(ctx context.Context, call Call, t domain.SecretType
 
 // endOverride ends an open override in the database and then here.
 func (s *Service) endOverride(ctx context.Context, call Call, sl *slot, o domain.Override, end domain.OverrideEnd) error {
-	first, err := s.cfg.Overrides.EndOverride(ctx, o.ID, end, s.clearEvent(call, o, end))
+	s.overrides.Lock()
+	defer s.overrides.Unlock()
+	ending, cancel := context.WithTimeout(ctx, stateTimeout)
+	defer cancel()
+	first, err := s.cfg.Overrides.EndOverride(ending, o.ID, end, s.clearEvent(call, o, end))
 	if err != nil {
 		return s.stateUnavailable(ctx, "end the override", err)
 	}
@@ -174,44 +185,6 @@ func (s *Service) refuseOverride(ctx context.Context, call Call, t domain.Secret
 	}
 	s.note(ctx, e)
 	return err
-}
-
-// loadOverrides puts the overrides that are open in the database back in place, after a start.
-func (s *Service) loadOverrides(ctx context.Context) error {
-	open, err := s.cfg.Overrides.OpenOverrides(ctx)
-	if err != nil {
-		return err
-	}
-	now := time.Now()
-	for _, o := range open {
-		sl, ok := s.slots[o.Envelope.Type]
-		if !ok {
-			s.log.WarnContext(ctx, "an override is open for a secret that the catalog no longer lists",
-				"secretType", o.Envelope.Type, "overrideId", o.ID)
-			continue
-		}
-		var value domain.Value
-		if o.ActiveAt(now) {
-			if value, err = s.reopen(o); err != nil {
-				s.log.ErrorContext(ctx, "an override cannot be decrypted and is not served; was the break-glass key changed?",
-					"secretType", o.Envelope.Type, "overrideId", o.ID, "err", err)
-			} else {
-				s.log.LogAttrs(ctx, slog.LevelWarn, domain.AlertBreakGlassApplied, append(s.overrideAttrs(Call{}, o), slog.Bool("restored", true))...)
-			}
-		}
-		o.Envelope.Ciphertext = ""
-		sl.change(func(v *view) { v.override, v.value = o, value })
-	}
-	s.wakeExpiries()
-	return nil
-}
-
-func (s *Service) reopen(o domain.Override) (domain.Value, error) {
-	if s.cfg.Envelopes == nil {
-		return domain.Value{}, errors.New("there is no break-glass key")
-	}
-	opened, err := s.cfg.Envelopes.Open(o.Envelope)
-	return opened.Value, err
 }
 
 func (s *Service) wakeExpiries() {

@@ -10,7 +10,6 @@ import (
 const (
 	drainBatch = 1000
 	drainPause = 50 * time.Millisecond // lets events gather, so that a quiet service commits seldom
-	pruneEvery = 24 * time.Hour
 )
 
 // drainJournal moves audit events from the journal to the store, in order, for as long as ctx lasts. While
@@ -69,19 +68,12 @@ func (s *Service) Flush(ctx context.Context) error {
 	}
 }
 
-// pruneEvents deletes audit events past their retention, once a day.
-func (s *Service) pruneEvents(ctx context.Context) error {
-	for {
-		n, err := s.cfg.Audit.PruneEvents(ctx, time.Now().Add(-domain.AuditRetention))
-		if err != nil && ctx.Err() == nil {
-			s.log.WarnContext(ctx, "audit events past their retention were not deleted; the next try is in a day", "err", err)
-		} else if n > 0 {
-			s.log.InfoContext(ctx, "audit events past their retention were deleted", "events", n)
-		}
-		select {
-		case <-time.After(pruneEvery):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+// pruneEvents deletes audit events past their retention.
+func (s *Service) pruneEvents(ctx context.Context) {
+	n, err := s.cfg.Audit.PruneEvents(ctx, time.Now().Add(-domain.AuditRetention))
+	if err != nil && ctx.Err() == nil {
+		s.log.WarnContext(ctx, "audit events past their retention were not deleted; the next try is in a day", "err", err)
+	} else if n > 0 {
+		s.log.InfoContext(ctx, "audit events past their retention were deleted", "events", n)
 	}
 }

@@ -40,6 +40,17 @@ func (s *Service) fetchAnew(ctx context.Context, sl *slot) error {
 	return s.joinFetch(sl).wait(ctx)
 }
 
+// fetchSoon has the secret fetched by a fetch that begins now or later, without waiting for it.
+func (s *Service) fetchSoon(sl *slot) {
+	sl.mu.Lock()
+	defer sl.mu.Unlock()
+	if sl.flight != nil {
+		sl.again = true
+		return
+	}
+	s.schedule.set(sl, time.Now())
+}
+
 // wait returns the fetch's error, or ctx's.
 func (f *flight) wait(ctx context.Context) error {
 	select {
@@ -74,7 +85,12 @@ func (s *Service) fetch(sl *slot, f *flight) {
 			v.state = sl.policy.Fail(v.state, reason, now, s.cfg.Spread())
 		}
 	})
-	sl.flight = nil
+	next := after.state.NextFetch
+	if sl.again {
+		next = now
+	}
+	sl.flight, sl.again = nil, false
+	s.schedule.set(sl, next)
 	sl.mu.Unlock()
 
 	s.cfg.Meter.FetchDone(e.Backend, outcome, now.Sub(began))
@@ -89,7 +105,6 @@ func (s *Service) fetch(sl *slot, f *flight) {
 	if before.state.Version != after.state.Version || before.state.Source != after.state.Source {
 		s.served.add(sl)
 	}
-	s.schedule.set(sl, after.state.NextFetch)
 	s.alertFetch(sl, before.state, after.state, err)
 }
 

@@ -61,6 +61,7 @@ func (s *Service) Refresh(ctx context.Context, call Call, t domain.SecretType) (
 			r.Types = append(r.Types, sl.entry.Type)
 		}
 	}
+	s.announceRefresh(ctx, r.Types)
 	if len(r.Types) == 0 {
 		return r, &domain.Error{
 			Code:       domain.CodeRefreshFailed,

@@ -14,7 +14,7 @@ import (
 type rotationMonitor struct {
 	mu      sync.RWMutex
 	rows    map[domain.SecretType]domain.Metadata
-	overdue map[domain.SecretType]int // consecutive checks; used by the monitor alone
+	overdue map[domain.SecretType]int // consecutive checks; used by checkRotations alone
 }
 
 // metadata of an entry as it was read last; before the first time, what its row will be.
@@ -40,21 +40,6 @@ func (s *Service) readMetadata(ctx context.Context) error {
 	defer s.rotations.mu.Unlock()
 	s.rotations.rows = rows
 	return nil
-}
-
-// monitorRotations checks the deadlines at start and every 15 minutes.
-func (s *Service) monitorRotations(ctx context.Context) error {
-	s.rotations.overdue = make(map[domain.SecretType]int)
-	ticker := time.NewTicker(domain.RotationCheckEvery)
-	defer ticker.Stop()
-	for {
-		s.checkRotations(ctx)
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
 }
 
 // checkRotations warns of each deadline that is near or past. When the database does not answer it goes by

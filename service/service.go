@@ -37,6 +37,9 @@ type Config struct {
 	Meter     ports.Meter
 	Logger    *slog.Logger
 
+	Leadership ports.Leadership
+	Replicas   ports.Replicas // nil when no other process uses the database
+
 	// Spread places each refresh within the policy's jitter; it returns numbers in [-1, 1]. nil is random.
 	Spread func() float64
 }
@@ -51,8 +54,11 @@ type Service struct {
 	events    eventIDs
 	schedule  *schedule
 	served    *servedNotes
+	overrides sync.Mutex    // held while overrides change in the database and then here
 	expiries  chan struct{} // wakes the worker that ends overrides
 	rotations rotationMonitor
+	leading   atomic.Bool
+	refreshed int64 // Seq of the last refresh request that was followed
 
 	life    context.Context // of fetches: ends when Run ends, not with the reader that asked
 	endLife context.CancelFunc
@@ -80,7 +86,8 @@ func New(cfg Config) (*Service, error) {
 		served:   newServedNotes(),
 		expiries: make(chan struct{}, 1),
 		life:     life, endLife: endLife,
-		tried: make(chan struct{}),
+		tried:     make(chan struct{}),
+		rotations: rotationMonitor{overdue: make(map[domain.SecretType]int)},
 	}
 	var errs []error
 	for _, e := range cfg.Catalog {
@@ -103,8 +110,11 @@ func (s *Service) Start(ctx context.Context) error {
 	if err := s.ensureMetadata(ctx); err != nil {
 		return fmt.Errorf("write metadata: %w", err)
 	}
-	if err := s.loadOverrides(ctx); err != nil {
+	if err := s.followOverrides(ctx); err != nil {
 		return fmt.Errorf("load overrides: %w", err)
+	}
+	if err := s.skipRefreshRequests(ctx); err != nil {
+		return fmt.Errorf("load refresh requests: %w", err)
 	}
 	s.started.Store(true)
 	return nil
@@ -118,7 +128,7 @@ func (s *Service) Run(ctx context.Context) error {
 
 	workers, ctx := errgroup.WithContext(ctx)
 	for _, work := range []func(context.Context) error{
-		s.keepFresh, s.endOverrides, s.monitorRotations, s.drainJournal, s.writeServedNotes, s.pruneEvents,
+		s.keepFresh, s.endOverrides, s.drainJournal, s.writeServedNotes, s.followReplicas, s.lead,
 	} {
 		workers.Go(func() error { return work(ctx) })
 	}

@@ -19,6 +19,7 @@ type slot struct {
 
 	mu     sync.Mutex // of those who change the view
 	flight *flight    // the fetch under way, if any
+	again  bool       // and another is to follow it
 
 	due      time.Time // place in the schedule, guarded by it
 	position int

@@ -72,7 +72,7 @@ func newFixture(t *testing.T) *fixture {
 		Catalog: catalog, Policy: domain.DefaultCachePolicy(), Environment: "test", ReplicaID: "replica-1",
 		Backends: map[string]ports.SecretBackend{"gsm": f.backend},
 		Metadata: f.store, Overrides: f.store, Audit: f.store, Journal: f.journal, Drain: f.journal,
-		Envelopes: plainEnvelopes{}, Meter: memory.NewMeter(), Logger: log,
+		Envelopes: plainEnvelopes{}, Leadership: memory.NewAlone(), Meter: memory.NewMeter(), Logger: log,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -53,6 +53,7 @@ func (s *Store) ApplyOverride(ctx context.Context, o domain.Override, event doma
 		s.metadata[o.Envelope.Type] = row
 	}
 	s.insert(events...)
+	s.announce()
 	return nil
 }
 
@@ -78,6 +79,7 @@ func (s *Store) EndOverride(ctx context.Context, id string, _ domain.OverrideEnd
 		s.metadata[o.Envelope.Type] = row
 	}
 	s.insert(event)
+	s.announce()
 	return true, nil
 }
 

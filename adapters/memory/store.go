@@ -8,7 +8,7 @@ import (
 	"github.com/apex-tradebill/omni-secrets/ports"
 )
 
-// Store implements ports.Metadata, ports.Overrides and ports.AuditStore.
+// Store implements ports.Metadata, ports.Overrides, ports.AuditStore and ports.Replicas.
 type Store struct {
 	mu        sync.Mutex
 	outage    outage
@@ -18,12 +18,17 @@ type Store struct {
 	events    []storedEvent           // in the order of their rows
 	eventIDs  map[domain.EventID]bool // of events
 	lastRow   int64
+
+	requests    map[domain.SecretType]domain.RefreshRequest
+	lastRequest int64
+	changed     chan struct{} // closed at the next change that other replicas follow
 }
 
 var (
 	_ ports.Metadata   = (*Store)(nil)
 	_ ports.Overrides  = (*Store)(nil)
 	_ ports.AuditStore = (*Store)(nil)
+	_ ports.Replicas   = (*Store)(nil)
 )
 
 // New returns an empty Store.
@@ -33,6 +38,8 @@ func New() *Store {
 		overrides: make(map[string]*override),
 		digests:   make(map[string]bool),
 		eventIDs:  make(map[domain.EventID]bool),
+		requests:  make(map[domain.SecretType]domain.RefreshRequest),
+		changed:   make(chan struct{}),
 	}
 }
 
@@ -41,6 +48,7 @@ func (s *Store) FailWith(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.outage.err = err
+	s.announce()
 }
 
 // stored is t as a database keeps it: in UTC, to the microsecond.

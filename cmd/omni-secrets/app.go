@@ -15,6 +15,7 @@ import (
 	api "github.com/apex-tradebill/omni-secrets/adapters/http"
 	"github.com/apex-tradebill/omni-secrets/adapters/journal"
 	"github.com/apex-tradebill/omni-secrets/adapters/localfile"
+	"github.com/apex-tradebill/omni-secrets/adapters/memory"
 	"github.com/apex-tradebill/omni-secrets/adapters/otel"
 	"github.com/apex-tradebill/omni-secrets/adapters/sqlite"
 	"github.com/apex-tradebill/omni-secrets/adapters/token"
@@ -88,7 +89,7 @@ func newApp(ctx context.Context, c config, log *slog.Logger) (_ *app, err error)
 
 	a.service, err = service.New(service.Config{
 		Catalog: c.catalog, Policy: c.policy(), Environment: c.Environment, ReplicaID: c.ReplicaID,
-		Backends: backends, Metadata: store, Overrides: store, Audit: store,
+		Backends: backends, Metadata: store, Overrides: store, Audit: store, Leadership: memory.NewAlone(),
 		Journal: auditJournal, Drain: auditJournal, Envelopes: envelopes, Meter: metrics, Logger: log,
 	})
 	if err != nil {
@@ -212,7 +213,7 @@ func environmentViolation(ctx context.Context, log *slog.Logger, environment str
 
 // stateOf is what the gauges show.
 func stateOf(s *service.Service, now time.Time) otel.State {
-	state := otel.State{Leader: true} // the only process on its database
+	state := otel.State{Leader: s.Leading()}
 	for _, st := range s.Snapshot(now) {
 		state.Secrets = append(state.Secrets, otel.SecretState{
 			Type: st.Type, CacheSource: st.CachedSource, CacheAge: st.CachedAge,

@@ -1,0 +1,123 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/apex-tradebill/omni-secrets/domain"
+)
+
+// followReplicas takes over what other replicas change: overrides that they apply and end, and refreshes.
+func (s *Service) followReplicas(ctx context.Context) error {
+	if s.cfg.Replicas == nil {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return s.cfg.Replicas.Watch(ctx, func() {
+		if err := errors.Join(s.followOverrides(ctx), s.followRefreshRequests(ctx)); err != nil && ctx.Err() == nil {
+			s.log.WarnContext(ctx, "changes of other replicas are not known yet: the database does not answer", "err", err)
+		}
+	})
+}
+
+// followOverrides puts in place what the database says is open, and takes away what it says has ended.
+func (s *Service) followOverrides(ctx context.Context) error {
+	s.overrides.Lock()
+	defer s.overrides.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, stateTimeout)
+	defer cancel()
+	list, err := s.cfg.Overrides.OpenOverrides(ctx)
+	if err != nil {
+		return err
+	}
+	open := make(map[domain.SecretType]domain.Override, len(list))
+	for _, o := range list {
+		if _, ok := s.slots[o.Envelope.Type]; !ok && !s.started.Load() {
+			s.log.WarnContext(ctx, "an override is open for a secret that the catalog no longer lists",
+				"secretType", o.Envelope.Type, "overrideId", o.ID)
+		}
+		open[o.Envelope.Type] = o
+	}
+	for _, sl := range s.order {
+		here, there := sl.snapshot().override, open[sl.entry.Type]
+		if here.ID == there.ID {
+			continue
+		}
+		value := s.reopen(ctx, there)
+		there.Envelope.Ciphertext = ""
+		sl.change(func(v *view) { v.override, v.value = there, value })
+		s.served.add(sl)
+		if here.ID != "" {
+			s.log.LogAttrs(ctx, slog.LevelWarn, domain.AlertBreakGlassCleared,
+				append(s.overrideAttrs(Call{}, here), slog.String("cause", "ended by another replica"))...)
+		}
+	}
+	s.wakeExpiries()
+	return nil
+}
+
+// reopen decrypts an override that was applied by another replica, or before this process started. It is zero
+// when it cannot be, or is past its time.
+func (s *Service) reopen(ctx context.Context, o domain.Override) domain.Value {
+	if !o.ActiveAt(time.Now()) {
+		return domain.Value{}
+	}
+	err := errors.New("there is no break-glass key")
+	if s.cfg.Envelopes != nil {
+		var opened domain.Opened
+		if opened, err = s.cfg.Envelopes.Open(o.Envelope); err == nil {
+			s.log.LogAttrs(ctx, slog.LevelWarn, domain.AlertBreakGlassApplied,
+				append(s.overrideAttrs(Call{}, o), slog.Bool("restored", true))...)
+			return opened.Value
+		}
+	}
+	s.log.ErrorContext(ctx, "an override cannot be decrypted and is not served; was the break-glass key changed?",
+		"secretType", o.Envelope.Type, "overrideId", o.ID, "err", err)
+	return domain.Value{}
+}
+
+// announceRefresh lets the other replicas fetch what was refreshed here. They do so at their next fetch anyway.
+func (s *Service) announceRefresh(ctx context.Context, types []domain.SecretType) {
+	if s.cfg.Replicas == nil || len(types) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, stateTimeout)
+	defer cancel()
+	if err := s.cfg.Replicas.RequestRefresh(ctx, types, s.cfg.ReplicaID); err != nil {
+		s.log.WarnContext(ctx, "other replicas were not told of a refresh: the database does not answer", "err", err)
+	}
+}
+
+// skipRefreshRequests passes over those made before this process started: it fetches everything anyway.
+func (s *Service) skipRefreshRequests(ctx context.Context) error {
+	if s.cfg.Replicas == nil {
+		return nil
+	}
+	requests, err := s.cfg.Replicas.RefreshRequests(ctx)
+	for _, r := range requests {
+		s.refreshed = max(s.refreshed, r.Seq)
+	}
+	return err
+}
+
+func (s *Service) followRefreshRequests(ctx context.Context) error {
+	asking, cancel := context.WithTimeout(ctx, stateTimeout)
+	defer cancel()
+	requests, err := s.cfg.Replicas.RefreshRequests(asking)
+	if err != nil {
+		return err
+	}
+	seen := s.refreshed
+	for _, r := range requests {
+		if r.Seq <= seen {
+			continue
+		}
+		s.refreshed = max(s.refreshed, r.Seq)
+		if sl, ok := s.slots[r.Type]; ok && r.ReplicaID != s.cfg.ReplicaID {
+			s.fetchSoon(sl)
+		}
+	}
+	return nil
+}
