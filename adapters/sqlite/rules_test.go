@@ -1,6 +1,7 @@
 package sqlite_test
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -171,7 +172,9 @@ func TestAuditFiltersUseIndexes(t *testing.T) {
 				t.Errorf("%s: %s", name, step)
 			}
 		}
-		_ = rows.Close()
+		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/apex-tradebill/omni-secrets/adapters/sqlite"
+	"github.com/apex-tradebill/omni-secrets/migrations"
 )
 
 func TestMigrateFromNothing(t *testing.T) {
@@ -84,7 +85,7 @@ func TestMigrationStatus(t *testing.T) {
 	}
 }
 
-func statusOf(t *testing.T, s *sqlite.Store) []sqlite.Migration {
+func statusOf(t *testing.T, s *sqlite.Store) []migrations.Step {
 	t.Helper()
 	status, err := s.MigrationStatus(t.Context())
 	if err != nil {
@@ -93,9 +94,9 @@ func statusOf(t *testing.T, s *sqlite.Store) []sqlite.Migration {
 	return status
 }
 
-func schemaError(t *testing.T, err error) *sqlite.SchemaError {
+func schemaError(t *testing.T, err error) *migrations.SchemaError {
 	t.Helper()
-	wrong, ok := errors.AsType[*sqlite.SchemaError](err)
+	wrong, ok := errors.AsType[*migrations.SchemaError](err)
 	if !ok {
 		t.Fatalf("got %v, want a *SchemaError", err)
 	}
@@ -120,6 +121,9 @@ ORDER BY 1`)
 			t.Fatalf("read the schema: %v", err)
 		}
 		all = append(all, one)
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatalf("read the schema: %v", err)
 	}
 	return all
 }
