@@ -24,6 +24,7 @@ func (s *server) breakGlass(t *testing.T, secret domain.SecretType, value string
 
 // TestOutageOfSecretManager is the runbook against the real client library and the emulator.
 func TestOutageOfSecretManager(t *testing.T) {
+	t.Parallel()
 	gsm := startEmulator(t)
 	prepared := prepareServe(t, gsm.endpoint, "OMNI_CACHE_TTL_SECONDS=2")
 	s := prepared.start(t)
@@ -138,6 +139,7 @@ func (s *server) wantAudited(ids []string) {
 
 // TestRevokedVersionIsNotServed disables and destroys versions in Secret Manager.
 func TestRevokedVersionIsNotServed(t *testing.T) {
+	t.Parallel()
 	gsm := startEmulator(t)
 	s := prepareServe(t, gsm.endpoint).start(t)
 	s.wantRead(apiKey, gsm.values[apiKey], "gsm", false)
@@ -161,6 +163,7 @@ func TestRevokedVersionIsNotServed(t *testing.T) {
 
 // TestFaultsOfSecretManager checks how each fault is told apart.
 func TestFaultsOfSecretManager(t *testing.T) {
+	t.Parallel()
 	gsm := startEmulator(t)
 	s := prepareServe(t, gsm.endpoint).start(t)
 	for mode, reason := range map[string]string{
@@ -181,6 +184,7 @@ func TestFaultsOfSecretManager(t *testing.T) {
 
 // TestStartWithoutSecretManager: the service starts, says what is empty, and recovers by itself.
 func TestStartWithoutSecretManager(t *testing.T) {
+	t.Parallel()
 	gsm := startEmulator(t)
 	gsm.off("unavailable")
 	s := prepareServe(t, gsm.endpoint).start(t)

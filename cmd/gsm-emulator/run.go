@@ -50,12 +50,12 @@ func serve(ctx context.Context, o options, stdout io.Writer, logger *slog.Logger
 	if err := seed(server, o, logger); err != nil {
 		return err
 	}
-	api, err := listen("listen", o.listen)
+	api, err := listen(ctx, "listen", o.listen)
 	if err != nil {
 		return err
 	}
 	defer api.Close() // closed already once it was served
-	control, err := listen("control", o.control)
+	control, err := listen(ctx, "control", o.control)
 	if err != nil {
 		return err
 	}
@@ -93,8 +93,8 @@ func serve(ctx context.Context, o options, stdout io.Writer, logger *slog.Logger
 }
 
 // listen opens the address of a flag.
-func listen(name, address string) (net.Listener, error) {
-	l, err := net.Listen("tcp", address)
+func listen(ctx context.Context, name, address string) (net.Listener, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return nil, fmt.Errorf("%s is in use: end the other program, or choose another address with --%s: %w", address, name, err)

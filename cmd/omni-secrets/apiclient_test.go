@@ -103,7 +103,7 @@ func TestRefusals(t *testing.T) {
 		{"internal", refusing(500, "INTERNAL", "internal error"), exitFailure, []string{"the server's log has the cause under request id req-42"}},
 		{"problem that cannot be read", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/problem+json")
-			w.WriteHeader(503)
+			w.WriteHeader(http.StatusServiceUnavailable)
 			_, _ = io.WriteString(w, `{"detail":`+plaintext)
 		}, exitUnavailable, []string{"503 Service Unavailable"}},
 		{"retry after", func(w http.ResponseWriter, _ *http.Request) {
@@ -112,7 +112,7 @@ func TestRefusals(t *testing.T) {
 		}, exitUnavailable, []string{"try again in 7 s"}},
 		{"redirect", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Location", "https://elsewhere.example.com/path?token="+plaintext)
-			w.WriteHeader(302)
+			w.WriteHeader(http.StatusFound)
 		}, exitFailure, []string{"redirects are not followed", "--api-url https://elsewhere.example.com meant"}},
 		{"token in the problem", refusing(401, "UNAUTHENTICATED", "I do not know "+testToken), exitNotAllowed, []string{"I do not know [token]"}},
 		{"secret in a foreign body", answer(500, plaintext), exitFailure, []string{"500 Internal Server Error"}},

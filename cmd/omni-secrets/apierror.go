@@ -107,6 +107,7 @@ func (c *apiClient) nextStep(r call, e *refusalError, header http.Header) string
 		return "nothing was taken away: 'omni-secrets status' shows what is still served; try again when the backend is back"
 	case domain.CodeAuditUnavailable, domain.CodeStateUnavailable:
 		return "the server's database cannot be reached; nothing was changed, try again when it is back"
+	default: // the status says it
 	}
 	switch {
 	case e.status == http.StatusUnauthorized:

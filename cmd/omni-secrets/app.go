@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -15,9 +16,7 @@ import (
 	api "github.com/apex-tradebill/omni-secrets/adapters/http"
 	"github.com/apex-tradebill/omni-secrets/adapters/journal"
 	"github.com/apex-tradebill/omni-secrets/adapters/localfile"
-	"github.com/apex-tradebill/omni-secrets/adapters/memory"
 	"github.com/apex-tradebill/omni-secrets/adapters/otel"
-	"github.com/apex-tradebill/omni-secrets/adapters/sqlite"
 	"github.com/apex-tradebill/omni-secrets/adapters/token"
 	"github.com/apex-tradebill/omni-secrets/domain"
 	"github.com/apex-tradebill/omni-secrets/ports"
@@ -61,11 +60,14 @@ func newApp(ctx context.Context, c config, log *slog.Logger) (_ *app, err error)
 			err = errors.Join(err, a.Close())
 		}
 	}()
-	store, err := sqlite.Open(ctx, c.sqlitePath())
+	store, err := openDatabase(ctx, c.DatabaseURL, log)
 	if err != nil {
 		return nil, err
 	}
 	a.close = append(a.close, store.Close)
+	if err := awaitDatabase(ctx, store, log); err != nil {
+		return nil, err
+	}
 	if err := store.CheckSchema(ctx); err != nil {
 		return nil, err
 	}
@@ -87,9 +89,10 @@ func newApp(ctx context.Context, c config, log *slog.Logger) (_ *app, err error)
 	}
 	a.close = append(a.close, func() error { return metrics.Shutdown(context.WithoutCancel(ctx)) })
 
+	leadership, replicas := cooperation(store)
 	a.service, err = service.New(service.Config{
 		Catalog: c.catalog, Policy: c.policy(), Environment: c.Environment, ReplicaID: c.ReplicaID,
-		Backends: backends, Metadata: store, Overrides: store, Audit: store, Leadership: memory.NewAlone(),
+		Backends: backends, Metadata: store, Overrides: store, Audit: store, Leadership: leadership, Replicas: replicas,
 		Journal: auditJournal, Drain: auditJournal, Envelopes: envelopes, Meter: metrics, Logger: log,
 	})
 	if err != nil {
@@ -106,8 +109,8 @@ func newApp(ctx context.Context, c config, log *slog.Logger) (_ *app, err error)
 // Close closes the parts, the last opened first.
 func (a *app) Close() error {
 	var errs []error
-	for i := len(a.close) - 1; i >= 0; i-- {
-		errs = append(errs, a.close[i]())
+	for _, closePart := range slices.Backward(a.close) {
+		errs = append(errs, closePart())
 	}
 	a.close = nil
 	return errors.Join(errs...)

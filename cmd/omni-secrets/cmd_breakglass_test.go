@@ -270,13 +270,21 @@ func TestBreakGlassThatIsNotConfirmed(t *testing.T) {
 		code   int
 		want   []string
 	}{
-		{"still the backend's value", answer(200, `{"data":[{"secretType":"trading_api_key","cacheSource":"gsm"}],"updatedAt":"2026-03-01T12:00:00Z"}`),
-			exitFailure, []string{`says cacheSource="gsm" and not the new override`, "omni.alert.break_glass_applied"}},
-		{"an earlier override", answer(200, `{"data":[{"secretType":"trading_api_key","cacheSource":"break_glass","breakGlassExpiresAt":"2026-03-01T12:20:00Z"}],"updatedAt":"2026-03-01T12:00:00Z"}`),
-			exitFailure, []string{"not the new override"}},
+		{
+			"still the backend's value", answer(200, `{"data":[{"secretType":"trading_api_key","cacheSource":"gsm"}],"updatedAt":"2026-03-01T12:00:00Z"}`),
+			exitFailure,
+			[]string{`says cacheSource="gsm" and not the new override`, "omni.alert.break_glass_applied"},
+		},
+		{
+			"an earlier override", answer(200, `{"data":[{"secretType":"trading_api_key","cacheSource":"break_glass","breakGlassExpiresAt":"2026-03-01T12:20:00Z"}],"updatedAt":"2026-03-01T12:00:00Z"}`),
+			exitFailure,
+			[]string{"not the new override"},
+		},
 		{"not in the status", answer(200, `{"data":[],"updatedAt":"2026-03-01T12:00:00Z"}`), exitFailure, []string{"not the new override"}},
-		{"status not allowed", refusing(403, "FORBIDDEN", "the token does not allow this"), exitNotAllowed,
-			[]string{"the server accepted the override, but reading the status back failed", "lacks scope ops.omni.secrets.read"}},
+		{
+			"status not allowed", refusing(403, "FORBIDDEN", "the token does not allow this"), exitNotAllowed,
+			[]string{"the server accepted the override, but reading the status back failed", "lacks scope ops.omni.secrets.read"},
+		},
 		{"status unavailable", refusing(503, "STATE_UNAVAILABLE", "no database"), exitUnavailable, []string{"the server accepted the override, but"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

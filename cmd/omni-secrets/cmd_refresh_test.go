@@ -16,7 +16,7 @@ func TestRefresh(t *testing.T) {
 	)
 	problem := func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/problem+json")
-		w.WriteHeader(503)
+		w.WriteHeader(http.StatusServiceUnavailable)
 		_, _ = w.Write([]byte(none))
 	}
 	for _, tc := range []struct {
@@ -28,14 +28,27 @@ func TestRefresh(t *testing.T) {
 		want    []string
 	}{
 		{"everything", answer(202, all), nil, request{}, exitOK, []string{"trading_api_key  refreshed\n", "zk_signing_seed  refreshed\n"}},
-		{"one", answer(202, all), []string{"--secret-type", "trading_api_key"},
-			request{ContentType: "application/json", Body: `{"secretType":"trading_api_key"}`}, exitOK, []string{"refreshed"}},
+		{
+			"one", answer(202, all),
+			[]string{"--secret-type", "trading_api_key"},
+			request{ContentType: "application/json", Body: `{"secretType":"trading_api_key"}`},
+			exitOK,
+			[]string{"refreshed"},
+		},
 		{"as JSON", answer(202, all), []string{"-o", "json"}, request{}, exitOK, []string{all + "\n"}},
-		{"some failed", answer(202, some), nil, request{}, exitFailure,
-			[]string{"trading_api_key  refreshed\n", "zk_signing_seed  failed: not_found\n", "1 of 2 secrets could not be refreshed"}},
+		{
+			"some failed", answer(202, some), nil,
+			request{},
+			exitFailure,
+			[]string{"trading_api_key  refreshed\n", "zk_signing_seed  failed: not_found\n", "1 of 2 secrets could not be refreshed"},
+		},
 		{"some failed, as JSON", answer(202, some), []string{"-o", "json"}, request{}, exitFailure, []string{some + "\n", "1 of 2"}},
-		{"all failed", problem, nil, request{}, exitUnavailable,
-			[]string{"trading_api_key  failed: unavailable\n", "nothing could be refreshed (REFRESH_FAILED, request id req-42)", "nothing was taken away"}},
+		{
+			"all failed", problem, nil,
+			request{},
+			exitUnavailable,
+			[]string{"trading_api_key  failed: unavailable\n", "nothing could be refreshed (REFRESH_FAILED, request id req-42)", "nothing was taken away"},
+		},
 		{"all failed, as JSON", problem, []string{"-o", "json"}, request{}, exitUnavailable, []string{`"reason": "unavailable"`, `"refreshedSecretTypes": []`}},
 		{"not allowed", refusing(403, "FORBIDDEN", "no"), nil, request{}, exitNotAllowed, []string{"lacks scope svc.omni.secrets.cache"}},
 	} {

@@ -62,7 +62,7 @@ type config struct {
 type sensitive struct{ domain.Value }
 
 // UnmarshalText takes the variable's text.
-func (s *sensitive) UnmarshalText(text []byte) error {
+func (s *sensitive) UnmarshalText(text []byte) error { //nolint:unparam // it is an encoding.TextUnmarshaler
 	if len(text) > 0 {
 		s.Value = domain.NewValue(append([]byte(nil), text...))
 	}
@@ -113,13 +113,8 @@ func (c *config) validate() error {
 	var errs []error
 	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 
-	switch scheme, path, _ := strings.Cut(c.DatabaseURL, ":"); {
-	case c.DatabaseURL == "":
-		wrong("DATABASE_URL is not set; sqlite:/var/lib/omni-secrets/state.db is one")
-	case scheme != "sqlite":
-		wrong("DATABASE_URL must be sqlite:PATH")
-	case path == "":
-		wrong("DATABASE_URL names no file; sqlite:/var/lib/omni-secrets/state.db is one")
+	if err := checkDatabaseURL(c.DatabaseURL); err != nil {
+		errs = append(errs, err)
 	}
 	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
 		wrong("OMNI_LISTEN %q must be host:port, such as 0.0.0.0:8080", c.Listen)
@@ -149,7 +144,10 @@ func (c *config) validate() error {
 		wrong("OMNI_AUDIT_JOURNAL_MAX_BYTES is %d, must be 1048576 (1 MiB) or more", c.JournalMaxBytes)
 	}
 	if c.JournalDir == "" {
-		c.JournalDir = filepath.Join(filepath.Dir(c.sqlitePath()), "audit-journal")
+		c.JournalDir = "audit-journal" // beside the database when that is a file
+		if path, ok := strings.CutPrefix(c.DatabaseURL, "sqlite:"); ok {
+			c.JournalDir = filepath.Join(filepath.Dir(path), c.JournalDir)
+		}
 	}
 	if c.ReplicaID == "" {
 		host, err := os.Hostname()
@@ -208,8 +206,6 @@ func (c *config) readBreakGlassKey() error {
 	}
 	return nil
 }
-
-func (c *config) sqlitePath() string { return strings.TrimPrefix(c.DatabaseURL, "sqlite:") }
 
 // policy is the cache policy with the configured numbers.
 func (c *config) policy() domain.CachePolicy {

@@ -17,7 +17,6 @@ import (
 
 	"github.com/apex-tradebill/omni-secrets/adapters/envelope"
 	"github.com/apex-tradebill/omni-secrets/adapters/localfile"
-	"github.com/apex-tradebill/omni-secrets/adapters/sqlite"
 	"github.com/apex-tradebill/omni-secrets/adapters/token"
 	"github.com/apex-tradebill/omni-secrets/domain"
 )
@@ -68,7 +67,7 @@ func dev(ctx context.Context, s *streams, address, dir string) (err error) {
 	if err != nil {
 		return errors.Join(err, ln.Close())
 	}
-	if !ln.Addr().(*net.TCPAddr).IP.IsLoopback() {
+	if tcp, ok := ln.Addr().(*net.TCPAddr); ok && !tcp.IP.IsLoopback() {
 		s.warn("%s can be reached from other machines; the keys of this server are for development", ln.Addr())
 	}
 	return a.Run(ctx, ln, func() { _ = s.print("%s", g) })
@@ -123,7 +122,7 @@ func prepareDev(ctx context.Context, dir string) (config, error) {
 		return c, fmt.Errorf("%s: %w; remove the file to have it made anew", filepath.Join(dir, "breakglass-private-key"), err)
 	}
 
-	store, err := sqlite.Open(ctx, c.sqlitePath())
+	store, err := openDatabase(ctx, c.DatabaseURL, nil)
 	if err != nil {
 		return c, err
 	}
@@ -132,7 +131,7 @@ func prepareDev(ctx context.Context, dir string) (config, error) {
 }
 
 // readOrMake returns the content of a file, which is made, for its owner alone, when it is not there.
-func readOrMake(path string, make func() (string, error)) (string, error) {
+func readOrMake(path string, newContent func() (string, error)) (string, error) {
 	content, err := os.ReadFile(path)
 	if err == nil {
 		return string(content), nil
@@ -140,7 +139,7 @@ func readOrMake(path string, make func() (string, error)) (string, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return "", err
 	}
-	made, err := make()
+	made, err := newContent()
 	if err != nil {
 		return "", err
 	}
@@ -179,7 +178,7 @@ func writeGuide(c config, dir string, address net.Addr) (string, error) {
 		envFile = "./" + envFile
 	}
 	program := "omni-secrets"
-	if strings.Contains(os.Args[0], "go-build") {
+	if strings.Contains(os.Args[0], "go-build") { //nolint:forbidigo // it only words the hint
 		program = "go run ./cmd/omni-secrets"
 	}
 	return fmt.Sprintf(devGuide, api, shellWord(filepath.Join(dir, "secrets")), shellWord(envFile), program), nil

@@ -25,8 +25,10 @@ func TestReport(t *testing.T) {
 		{"with a next step", failuref("no").try("do %d", 1), exitFailure, "omni-secrets: no\n  next: do 1\n"},
 		{"usage with a next step", usageErrorf("no").try("do"), exitUsage, "omni-secrets: no\n  next: do\n  run 'omni-secrets serve --help'\n"},
 		{"wrapped", fmt.Errorf("more: %w", configErrorf("no")), exitConfig, "omni-secrets: more: no\n"},
-		{"several at once", &exitError{code: exitConfig, err: errors.Join(errors.New("a is missing"), errors.New("b is\x1b wrong"))}, exitConfig,
-			"omni-secrets: a is missing\nomni-secrets: b is  wrong\n"},
+		{
+			"several at once", &exitError{code: exitConfig, err: errors.Join(errors.New("a is missing"), errors.New("b is\x1b wrong"))}, exitConfig,
+			"omni-secrets: a is missing\nomni-secrets: b is  wrong\n",
+		},
 		{"interrupted", failuref("wait: %w", context.Canceled), exitFailure, "omni-secrets: interrupted\n"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -2,12 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
+	"log/slog"
 	"strconv"
-	"strings"
 
 	"github.com/spf13/cobra"
-
-	"github.com/apex-tradebill/omni-secrets/adapters/sqlite"
 )
 
 func newMigrateCommand(s *streams) *cobra.Command {
@@ -22,37 +21,37 @@ start on a schema that is older or newer than it knows.`,
 			Use: "up", Short: "Apply the migrations that are missing",
 			Example: `  DATABASE_URL=sqlite:/var/lib/omni-secrets/state.db omni-secrets migrate up`,
 			Args:    noArguments,
-			RunE:    func(cmd *cobra.Command, _ []string) error { return withStore(cmd.Context(), s, s.migrateUp) },
+			RunE:    func(cmd *cobra.Command, _ []string) error { return withDatabase(cmd.Context(), s, s.migrateUp) },
 		},
 		&cobra.Command{
 			Use: "status", Short: "List the migrations and which are applied",
 			Args: noArguments,
-			RunE: func(cmd *cobra.Command, _ []string) error { return withStore(cmd.Context(), s, s.migrateStatus) },
+			RunE: func(cmd *cobra.Command, _ []string) error { return withDatabase(cmd.Context(), s, s.migrateStatus) },
 		},
 	)
 	return cmd
 }
 
-// withStore opens the database that DATABASE_URL names for f.
-func withStore(ctx context.Context, s *streams, f func(context.Context, *sqlite.Store) error) (err error) {
-	path, ok := strings.CutPrefix(s.env("DATABASE_URL"), "sqlite:")
-	if !ok || path == "" {
-		return configErrorf("DATABASE_URL must be sqlite:PATH")
+// withDatabase opens the database that DATABASE_URL names for f, as soon as it answers.
+func withDatabase(ctx context.Context, s *streams, f func(context.Context, database) error) (err error) {
+	url := s.env("DATABASE_URL")
+	if err := checkDatabaseURL(url); err != nil {
+		return &exitError{code: exitConfig, err: err}
 	}
-	store, err := sqlite.Open(ctx, path)
+	log := newLogger(s.err, slog.LevelInfo)
+	db, err := openDatabase(ctx, url, log)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if closeErr := store.Close(); err == nil {
-			err = closeErr
-		}
-	}()
-	return f(ctx, store)
+	defer func() { err = errors.Join(err, db.Close()) }()
+	if err := awaitDatabase(ctx, db, log); err != nil {
+		return err
+	}
+	return f(ctx, db)
 }
 
-func (s *streams) migrateUp(ctx context.Context, store *sqlite.Store) error {
-	applied, err := store.Migrate(ctx)
+func (s *streams) migrateUp(ctx context.Context, db database) error {
+	applied, err := db.Migrate(ctx)
 	if err != nil {
 		return err
 	}
@@ -70,8 +69,8 @@ func (s *streams) migrateUp(ctx context.Context, store *sqlite.Store) error {
 	return nil
 }
 
-func (s *streams) migrateStatus(ctx context.Context, store *sqlite.Store) error {
-	list, err := store.MigrationStatus(ctx)
+func (s *streams) migrateStatus(ctx context.Context, db database) error {
+	list, err := db.MigrationStatus(ctx)
 	if err != nil {
 		return err
 	}

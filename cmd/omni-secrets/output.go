@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -32,13 +33,11 @@ func (f *outputFormat) String() string {
 
 // Set is called with what --output got.
 func (f *outputFormat) Set(name string) error {
-	for _, known := range outputFormats {
-		if name == known {
-			*f = outputFormat(name)
-			return nil
-		}
+	if !slices.Contains(outputFormats, name) {
+		return fmt.Errorf("it is one of %s", strings.Join(outputFormats, ", "))
 	}
-	return fmt.Errorf("it is one of %s", strings.Join(outputFormats, ", "))
+	*f = outputFormat(name)
+	return nil
 }
 
 // Type is what help shows where it does not name the value.
@@ -84,7 +83,7 @@ func withNewline(b []byte) []byte {
 	if n := len(b); n > 0 && b[n-1] == '\n' {
 		return b
 	}
-	return append(b[:len(b):len(b)], '\n')
+	return append(slices.Clip(b), '\n')
 }
 
 // table prints rows in aligned columns. Flushed page by page, it prints the header once, and no column gets

@@ -8,7 +8,7 @@ import (
 
 func TestHelp(t *testing.T) {
 	for _, command := range []string{
-		"breakglass", "breakglass clear", "refresh", "status", "get", "audit", "audit list", "keygen", "token", "version",
+		"breakglass", "breakglass clear", "refresh", "status", "get", "audit", "audit list", "keygen", "token", "version", "health",
 	} {
 		t.Run(command, func(t *testing.T) {
 			o := process{}.run(t, append(strings.Fields(command), "--help")...)
@@ -29,7 +29,7 @@ func TestRootHelpDocumentsEveryExitCode(t *testing.T) {
 func TestEveryCommandIsInTheHelp(t *testing.T) {
 	o := process{}.run(t, "--help")
 	for _, command := range []string{
-		"dev", "serve", "migrate", "breakglass", "refresh", "status", "get", "audit", "keygen", "token", "version", "completion",
+		"dev", "serve", "migrate", "health", "breakglass", "refresh", "status", "get", "audit", "keygen", "token", "version", "completion",
 	} {
 		o.want(t, exitOK, "\n  "+command+" ")
 	}
@@ -106,8 +106,11 @@ func TestArgumentsAreNotRepeated(t *testing.T) {
 func TestBothSpellingsOfSecretType(t *testing.T) {
 	for _, flag := range []string{"--secretType", "--secret-type"} {
 		for _, args := range [][]string{
-			{"breakglass", flag, "NOT-ONE"}, {"breakglass", "clear", flag, "NOT-ONE"},
-			{"refresh", flag, "NOT-ONE"}, {"get", flag + "=NOT-ONE"}, {"audit", "list", flag, "NOT-ONE"},
+			{"breakglass", flag, "NOT-ONE"},
+			{"breakglass", "clear", flag, "NOT-ONE"},
+			{"refresh", flag, "NOT-ONE"},
+			{"get", flag + "=NOT-ONE"},
+			{"audit", "list", flag, "NOT-ONE"},
 		} {
 			t.Run(strings.Join(args, " "), func(t *testing.T) {
 				process{}.run(t, args...).want(t, exitUsage, "did you mean not_one?")

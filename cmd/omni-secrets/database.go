@@ -1,0 +1,67 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/apex-tradebill/omni-secrets/adapters/memory"
+	"github.com/apex-tradebill/omni-secrets/adapters/sqlite"
+	"github.com/apex-tradebill/omni-secrets/migrations"
+	"github.com/apex-tradebill/omni-secrets/ports"
+)
+
+// database is what a DATABASE_URL names.
+type database interface {
+	ports.Metadata
+	ports.Overrides
+	ports.AuditStore
+
+	Ping(ctx context.Context) error
+	CheckSchema(ctx context.Context) error
+	Migrate(ctx context.Context) ([]string, error)
+	MigrationStatus(ctx context.Context) ([]migrations.Step, error)
+	Close() error
+}
+
+// checkDatabaseURL reports what is wrong with a DATABASE_URL, without repeating it: it may hold a password.
+func checkDatabaseURL(url string) error {
+	scheme, path, _ := strings.Cut(url, ":")
+	switch {
+	case url == "":
+		return fmt.Errorf("DATABASE_URL is not set; it is sqlite:PATH")
+	case scheme == "sqlite" && path == "":
+		return fmt.Errorf("DATABASE_URL names no file; sqlite:/var/lib/omni-secrets/state.db is one")
+	case scheme == "sqlite":
+		return nil
+	}
+	return fmt.Errorf("DATABASE_URL must be sqlite:PATH")
+}
+
+// openDatabase opens what url names. A PostgreSQL server need not answer yet.
+func openDatabase(ctx context.Context, url string, _ *slog.Logger) (database, error) {
+	return sqlite.Open(ctx, strings.TrimPrefix(url, "sqlite:"))
+}
+
+// cooperation is how the processes on db divide and share their work.
+func cooperation(database) (ports.Leadership, ports.Replicas) {
+	return memory.NewAlone(), nil
+}
+
+// awaitDatabase waits until db answers, and says so now and then.
+func awaitDatabase(ctx context.Context, db database, log *slog.Logger) error {
+	for wait := 250 * time.Millisecond; ; wait = min(2*wait, 10*time.Second) {
+		err := db.Ping(ctx)
+		if err == nil {
+			return nil
+		}
+		log.WarnContext(ctx, "waiting for the database", "nextTry", wait.String(), "err", err)
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
