@@ -256,6 +256,15 @@ func (r result) want(t *testing.T, code int, parts ...string) result {
 	return r
 }
 
+// skipUnlessCI skips a test on a machine that lacks something; CI must have everything.
+func skipUnlessCI(t *testing.T, why string) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatal(why)
+	}
+	t.Skip(why)
+}
+
 // eventually polls until ok; for what announces itself by no event.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()

@@ -14,10 +14,10 @@ import (
 
 type discard struct{}
 
-func (discard) Append(context.Context, domain.Event) error           { return nil }
-func (discard) SecretRead(domain.SecretType, string, bool)           {}
-func (discard) SecretFailed(domain.SecretType, domain.Reason)        {}
-func (discard) FetchDone(source, outcome string, took time.Duration) {}
+func (discard) Append(context.Context, domain.Event) error    { return nil }
+func (discard) SecretRead(domain.SecretType, string, bool)    {}
+func (discard) SecretFailed(domain.SecretType, domain.Reason) {}
+func (discard) FetchDone(string, string, time.Duration)       {}
 
 func warmService(tb testing.TB) *service.Service {
 	tb.Helper()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -117,7 +118,7 @@ func (s *Service) ClearOverride(ctx context.Context, call Call, t domain.SecretT
 	if !open.ActiveAt(time.Now()) {
 		return s.noOverride(ctx, call, t)
 	}
-	return s.endOverride(ctx, call, sl, open, domain.EndCleared)
+	return s.endOverride(ctx, call, open, domain.EndCleared)
 }
 
 func (s *Service) noOverride(ctx context.Context, call Call, t domain.SecretType) error {
@@ -129,7 +130,7 @@ func (s *Service) noOverride(ctx context.Context, call Call, t domain.SecretType
 }
 
 // endOverride ends an open override in the database and then here.
-func (s *Service) endOverride(ctx context.Context, call Call, sl *slot, o domain.Override, end domain.OverrideEnd) error {
+func (s *Service) endOverride(ctx context.Context, call Call, o domain.Override, end domain.OverrideEnd) error {
 	s.overrides.Lock()
 	defer s.overrides.Unlock()
 	ending, cancel := context.WithTimeout(ctx, stateTimeout)
@@ -138,12 +139,16 @@ func (s *Service) endOverride(ctx context.Context, call Call, sl *slot, o domain
 	if err != nil {
 		return s.stateUnavailable(ctx, "end the override", err)
 	}
-	sl.change(func(v *view) {
-		if v.override.ID == o.ID {
-			v.override, v.value = domain.Override{}, domain.Value{}
-		}
-	})
-	s.served.add(sl)
+	if sl, ok := s.slots[o.Envelope.Type]; ok {
+		sl.change(func(v *view) {
+			if v.override.ID == o.ID {
+				v.override, v.value = domain.Override{}, domain.Value{}
+			}
+		})
+		s.served.add(sl)
+	} else {
+		s.delisted = slices.DeleteFunc(s.delisted, func(d domain.Override) bool { return d.ID == o.ID })
+	}
 	if first {
 		s.logCleared(ctx, call, o, end)
 	}
@@ -201,14 +206,10 @@ func (s *Service) endOverrides(ctx context.Context) error {
 	for {
 		wait := time.Hour
 		var failed error
-		for _, sl := range s.order {
-			o := sl.snapshot().override
-			if o.ID == "" {
-				continue
-			}
+		for _, o := range s.openOverrides() {
 			if until := time.Until(o.ExpiresAt); until > 0 {
 				wait = min(wait, until)
-			} else if err := s.endOverride(ctx, Call{}, sl, o, domain.EndExpired); err != nil {
+			} else if err := s.endOverride(ctx, Call{}, o, domain.EndExpired); err != nil {
 				failed = err
 			}
 		}
@@ -224,4 +225,17 @@ func (s *Service) endOverrides(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// openOverrides lists those that have not been ended, past their time or not.
+func (s *Service) openOverrides() []domain.Override {
+	s.overrides.Lock()
+	defer s.overrides.Unlock()
+	open := slices.Clone(s.delisted)
+	for _, sl := range s.order {
+		if o := sl.snapshot().override; o.ID != "" {
+			open = append(open, o)
+		}
+	}
+	return open
 }

@@ -363,3 +363,24 @@ func TestEndThatAnotherReplicaWroteFirstIsNotAnnouncedHere(t *testing.T) {
 		}
 	})
 }
+
+func TestOverrideOfADelistedSecretStillEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		stop := f.run()
+		f.apply("injected", 25*time.Minute)
+		stop()
+		f.config.Catalog = f.config.Catalog[1:]
+		f.build()
+		defer f.run()()
+		_, err := f.read(apiKey)
+		f.wantCode(err, domain.CodeUnknownSecretType)
+		f.at(26 * time.Minute)
+		if open, _ := f.store.OpenOverrides(t.Context()); len(open) != 0 {
+			t.Errorf("open: %v", open)
+		}
+		if got := f.recorded(domain.ActionBreakGlassClear); len(got) != 1 || got[0].Reason != "expired" {
+			t.Errorf("clear events: %+v", got)
+		}
+	})
+}

@@ -135,10 +135,11 @@ func TestFailedFetchIsRetriedWithDoublingBackoff(t *testing.T) {
 		defer f.run()()
 		f.backend.Fail("key", domain.ReasonUnavailable)
 		at, calls := 4*time.Minute, 2
-		for _, wait := range []time.Duration{1, 2, 4, 8, 16, 30, 30, 30} {
-			f.at(at + wait*time.Second - instant)
+		for _, seconds := range []int{1, 2, 4, 8, 16, 30, 30, 30} {
+			wait := time.Duration(seconds) * time.Second
+			f.at(at + wait - instant)
 			f.wantCalls("key", calls)
-			at, calls = at+wait*time.Second, calls+1
+			at, calls = at+wait, calls+1
 			f.at(at)
 			f.wantCalls("key", calls)
 		}

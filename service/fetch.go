@@ -131,6 +131,6 @@ func (s *Service) alertFetch(sl *slot, before, after domain.CacheState, err erro
 				slog.Bool("servable", ok),
 				slog.Any("err", err))
 		}
-		s.log.LogAttrs(s.life, level, name, attrs...)
+		s.log.LogAttrs(s.life, level, name, attrs...) //nolint:sloglint // one of the constants domain.Alert…
 	}
 }

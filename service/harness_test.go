@@ -106,7 +106,7 @@ func (f *fixture) at(d time.Duration) {
 	if wait < 0 {
 		f.t.Fatalf("the clock is past %v", d)
 	}
-	time.Sleep(wait)
+	time.Sleep(wait) //nolint:forbidigo // simulated: in a bubble
 	synctest.Wait()
 }
 

@@ -83,7 +83,7 @@ func (s *Service) refresh(ctx context.Context, call Call, sl *slot) refreshOutco
 	open := sl.snapshot().override
 	err := s.fetchAnew(ctx, sl)
 	if err == nil && open.ID != "" {
-		err = s.endOverride(ctx, call, sl, open, domain.EndRefreshed)
+		err = s.endOverride(ctx, call, open, domain.EndRefreshed)
 	}
 
 	e := s.event(call, domain.ActionCacheRefresh, sl.entry.Type, domain.ResultSuccess)

@@ -33,12 +33,18 @@ func (s *Service) followOverrides(ctx context.Context) error {
 		return err
 	}
 	open := make(map[domain.SecretType]domain.Override, len(list))
+	s.delisted = nil
 	for _, o := range list {
-		if _, ok := s.slots[o.Envelope.Type]; !ok && !s.started.Load() {
-			s.log.WarnContext(ctx, "an override is open for a secret that the catalog no longer lists",
+		if _, ok := s.slots[o.Envelope.Type]; ok {
+			open[o.Envelope.Type] = o
+			continue
+		}
+		o.Envelope.Ciphertext = ""
+		s.delisted = append(s.delisted, o)
+		if !s.started.Load() {
+			s.log.WarnContext(ctx, "an override is open for a secret that the catalog no longer lists; it is not served",
 				"secretType", o.Envelope.Type, "overrideId", o.ID)
 		}
-		open[o.Envelope.Type] = o
 	}
 	for _, sl := range s.order {
 		here, there := sl.snapshot().override, open[sl.entry.Type]

@@ -54,8 +54,9 @@ type Service struct {
 	events    eventIDs
 	schedule  *schedule
 	served    *servedNotes
-	overrides sync.Mutex    // held while overrides change in the database and then here
-	expiries  chan struct{} // wakes the worker that ends overrides
+	overrides sync.Mutex        // held while overrides change in the database and then here
+	delisted  []domain.Override // open, of secrets that the catalog does not list; guarded by overrides
+	expiries  chan struct{}     // wakes the worker that ends overrides
 	rotations rotationMonitor
 	leading   atomic.Bool
 	refreshed int64 // Seq of the last refresh request that was followed
@@ -75,7 +76,7 @@ func New(cfg Config) (*Service, error) {
 		return nil, err
 	}
 	if cfg.Spread == nil {
-		cfg.Spread = func() float64 { return 2*mathrand.Float64() - 1 }
+		cfg.Spread = func() float64 { return 2*mathrand.Float64() - 1 } //nolint:gosec // jitter, not a secret
 	}
 	life, endLife := context.WithCancel(context.Background())
 	s := &Service{

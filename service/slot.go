@@ -47,12 +47,13 @@ func newSlot(e domain.Entry, p domain.CachePolicy, b ports.SecretBackend) *slot 
 func (sl *slot) snapshot() *view { return sl.view.Load() }
 
 // change replaces the view by what f makes of it.
-func (sl *slot) change(f func(*view)) (before, after view) {
+func (sl *slot) change(f func(*view)) {
 	sl.mu.Lock()
 	defer sl.mu.Unlock()
-	return sl.changeLocked(f)
+	sl.changeLocked(f)
 }
 
+// changeLocked is change for one who holds sl.mu; it returns what there was and what there is.
 func (sl *slot) changeLocked(f func(*view)) (before, after view) {
 	before = *sl.view.Load()
 	after = before

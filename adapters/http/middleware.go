@@ -79,12 +79,12 @@ func (a *api) observed(mux *http.ServeMux) http.Handler {
 	})
 }
 
-// routeOf is the path of a pattern of the mux: a fixed set of names, whatever clients send.
+// routeOf is the path of a pattern of the mux, "" for none: a fixed set of names, whatever clients send.
 func routeOf(pattern string) string {
 	if _, path, ok := strings.Cut(pattern, " "); ok {
 		return path
 	}
-	return "unmatched"
+	return ""
 }
 
 // unrouted answers as the mux would, with a problem for a body.
@@ -105,7 +105,7 @@ func (a *api) unrouted(w http.ResponseWriter, r *http.Request, muxAnswer http.Ha
 }
 
 func (a *api) panicked(w *statusWriter, r *http.Request, p any) {
-	if p == http.ErrAbortHandler {
+	if p == http.ErrAbortHandler { //nolint:errorlint // net/http itself compares what was recovered like this
 		panic(p)
 	}
 	a.Logger.LogAttrs(r.Context(), slog.LevelError, "a request made the program panic",

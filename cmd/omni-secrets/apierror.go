@@ -105,7 +105,9 @@ func (c *apiClient) nextStep(r call, e *refusalError, header http.Header) string
 		return "'omni-secrets status' says why; in an emergency an operator can inject a value: 'omni-secrets breakglass --help'"
 	case domain.CodeRefreshFailed:
 		return "nothing was taken away: 'omni-secrets status' shows what is still served; try again when the backend is back"
-	case domain.CodeAuditUnavailable, domain.CodeStateUnavailable:
+	case domain.CodeAuditUnavailable:
+		return "the server's audit journal takes no events: free or mend its disk (runbook: AUDIT_UNAVAILABLE)"
+	case domain.CodeStateUnavailable:
 		return "the server's database cannot be reached; nothing was changed, try again when it is back"
 	default: // the status says it
 	}

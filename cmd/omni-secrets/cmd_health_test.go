@@ -18,7 +18,8 @@ func TestHealth(t *testing.T) {
 		{"ready", 200, `{"status":"ready","missing":[]}`, exitOK, []string{"ready\n"}},
 		{
 			"not ready: says what is missing", 503, `{"status":"not ready","missing":["the database","2 of 5 secrets"]}`,
-			exitFailure, []string{"not ready: the database; 2 of 5 secrets"},
+			exitFailure,
+			[]string{"not ready: the database; 2 of 5 secrets"},
 		},
 		{"not ready, without a reason", 503, `{"status":"not ready"}`, exitFailure, []string{"not ready", "answered 503"}},
 		{"another server", 200, `<html>`, exitFailure, []string{"answered 200, and not as Omni Secrets does"}},

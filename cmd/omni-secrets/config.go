@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
 	"time"
 
@@ -105,6 +106,11 @@ func unreadable(err error) (variable string, named error) {
 	}
 	field, _ := reflect.TypeFor[config]().FieldByName(e.Name)
 	variable = field.Tag.Get("env")
+	if errors.Is(e.Err, strconv.ErrSyntax) {
+		return variable, fmt.Errorf("%s must be %s", variable, map[reflect.Kind]string{
+			reflect.Int: "a whole number", reflect.Int64: "a whole number", reflect.Bool: "true or false",
+		}[e.Type.Kind()])
+	}
 	return variable, fmt.Errorf("%s: %w", variable, e.Err)
 }
 

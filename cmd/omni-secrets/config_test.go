@@ -1,0 +1,80 @@
+package main
+
+import (
+	"log/slog"
+	"maps"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/apex-tradebill/omni-secrets/domain"
+)
+
+func configOf(changes map[string]string) (config, error) {
+	env := map[string]string{
+		"DATABASE_URL":    "sqlite:/var/lib/omni-secrets/state.db",
+		"GCP_PROJECT_ID":  "omni-test",
+		"JWT_SECRET":      strings.Repeat("s", 32),
+		"OMNI_REPLICA_ID": "replica-1",
+	}
+	maps.Copy(env, changes)
+	return readConfig(func(name string) (string, bool) { value, ok := env[name]; return value, ok })
+}
+
+func TestConfigDefaults(t *testing.T) {
+	c, err := configOf(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := c.policy(), domain.DefaultCachePolicy(); got != want {
+		t.Errorf("policy %+v, want the design's %+v", got, want)
+	}
+	if c.Environment != "development" || c.Listen != "127.0.0.1:8080" || !c.AllowLatest || !c.BreakGlassAllowV1 || c.breakGlass != nil ||
+		c.JournalDir != "/var/lib/omni-secrets/audit-journal" || c.JournalFsync != "never" || c.LogLevel != slog.LevelInfo || len(c.catalog) != 5 {
+		t.Errorf("config: %+v", c)
+	}
+}
+
+func TestConfigTakesEverySetting(t *testing.T) {
+	c, err := configOf(map[string]string{
+		"OMNI_CACHE_TTL_SECONDS": "60", "OMNI_MAX_STALE": "10m", "OMNI_DENIED_GRACE": "1m",
+		"OMNI_PRODUCTION_PROJECTS": "one,two", "OMNI_AUDIT_FSYNC": "always", "OMNI_LOG_LEVEL": "debug", "OMNI_ALLOW_LATEST_VERSION": "false",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := c.policy()
+	if p.TTL != time.Minute || p.MaxStale != 10*time.Minute || p.DeniedGrace != time.Minute ||
+		len(c.ProductionProjects) != 2 || c.JournalFsync != "always" || c.LogLevel != slog.LevelDebug || c.AllowLatest {
+		t.Errorf("config: %+v", c)
+	}
+}
+
+func TestConfigReportsEverythingAtOnce(t *testing.T) {
+	const password = "hunter2-in-a-url"
+	_, err := configOf(map[string]string{
+		"DATABASE_URL": "mysql://u:" + password + "@h/db", "OMNI_LISTEN": "8080", "OMNI_CACHE_TTL_SECONDS": "0", "OMNI_MAX_STALE": "soon",
+		"OMNI_AUDIT_FSYNC": "often", "OMNI_AUDIT_JOURNAL_MAX_BYTES": "1", "JWT_SECRET": "short", "OMNI_BREAKGLASS_PRIVATE_KEY": password,
+		"GCP_PROJECT_ID": "", "OMNI_LOG_LEVEL": "loud", "OMNI_ENVIRONMENT": "production", "OMNI_GSM_ENDPOINT": "127.0.0.1:9085",
+	})
+	if err == nil {
+		t.Fatal("no error")
+	}
+	for _, name := range []string{
+		"DATABASE_URL", "OMNI_LISTEN", "OMNI_CACHE_TTL_SECONDS", "OMNI_MAX_STALE", "OMNI_AUDIT_FSYNC", "OMNI_AUDIT_JOURNAL_MAX_BYTES",
+		"JWT_SECRET", "OMNI_BREAKGLASS_PRIVATE_KEY", "GCP_PROJECT_ID", "OMNI_LOG_LEVEL", "OMNI_GSM_ENDPOINT",
+	} {
+		if !strings.Contains(err.Error(), name) {
+			t.Errorf("%s is not reported in:\n%v", name, err)
+		}
+	}
+	if strings.Contains(err.Error(), password) {
+		t.Errorf("a secret is repeated:\n%v", err)
+	}
+}
+
+func TestEmptyVariableCountsAsNotSet(t *testing.T) {
+	if c, err := configOf(map[string]string{"OMNI_CACHE_TTL_SECONDS": "", "OMNI_LISTEN": ""}); err != nil || c.CacheTTLSeconds != 300 {
+		t.Errorf("%+v, %v", c, err)
+	}
+}
