@@ -85,8 +85,7 @@ func TestBackoffIsBoundedForever(t *testing.T) {
 
 func TestSuccessForgetsFailuresAndDenials(t *testing.T) {
 	p := domain.DefaultCachePolicy()
-	s := p.Fail(fetched(p), domain.ReasonPermissionDenied, t0, 0)
-	s = p.Succeed(domain.Fetched{Value: domain.NewValue([]byte("w")), Version: "8"}, "gsm", t0.Add(time.Minute), 0)
+	s := p.Succeed(domain.Fetched{Value: domain.NewValue([]byte("w")), Version: "8"}, "gsm", t0.Add(time.Minute), 0)
 	if s.Failures != 0 || s.LastFailure != "" || !s.DeniedAt.IsZero() || s.Version != "8" {
 		t.Errorf("state: %+v", s)
 	}

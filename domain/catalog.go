@@ -28,7 +28,7 @@ func (e Entry) MayRead(subject string) bool {
 		return true
 	}
 	for _, r := range e.Readers {
-		if prefix, any := strings.CutSuffix(r, "*"); r == subject || any && strings.HasPrefix(subject, prefix) {
+		if prefix, open := strings.CutSuffix(r, "*"); r == subject || open && strings.HasPrefix(subject, prefix) {
 			return true
 		}
 	}

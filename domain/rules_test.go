@@ -65,8 +65,11 @@ func TestRotationStateAt(t *testing.T) {
 		left time.Duration
 		want domain.RotationState
 	}{
-		{31 * day, domain.RotationCurrent}, {30*day + 1, domain.RotationCurrent}, {30 * day, domain.RotationDueSoon},
-		{0, domain.RotationDueSoon}, {-1, domain.RotationOverdue},
+		{31 * day, domain.RotationCurrent},
+		{30*day + 1, domain.RotationCurrent},
+		{30 * day, domain.RotationDueSoon},
+		{0, domain.RotationDueSoon},
+		{-1, domain.RotationOverdue},
 	} {
 		if got := domain.RotationStateAt(t0.Add(c.left), t0); got != c.want {
 			t.Errorf("%v left: %s, want %s", c.left, got, c.want)

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	_ "github.com/jackc/pgx/v5/stdlib"
 	_ "modernc.org/sqlite"
 
 	"github.com/apex-tradebill/omni-secrets/adapters/envelope"
@@ -36,6 +37,7 @@ var allOps = domain.ScopeOps.Names()
 type server struct {
 	*program
 	dir       string // of its data
+	postgres  string // URL of its database; "" when that is state.db in dir
 	api       string
 	service   string // token
 	ops       string // token
@@ -72,12 +74,27 @@ func startDev(t *testing.T, dir string) *server {
 	}
 }
 
+// database opens the server's database, as an auditor does or, to write, behind the program's back.
+func (s *server) database(mode string) *sql.DB {
+	s.t.Helper()
+	driver, name := "sqlite", "file:"+filepath.Join(s.dir, "state.db")+"?mode="+mode+"&_pragma=busy_timeout(5000)"
+	if s.postgres != "" {
+		driver, name = "pgx", s.postgres
+	}
+	db, err := sql.Open(driver, name)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return db
+}
+
 // serving is the environment of `omni-secrets serve` against an emulator.
 type serving struct {
-	dir    string
-	env    []string
-	secret []byte
-	key    envelope.PrivateKey
+	dir      string
+	env      []string
+	secret   []byte
+	key      envelope.PrivateKey
+	postgres string
 }
 
 // prepareServe migrates a database and makes keys.
@@ -107,7 +124,7 @@ func (s *serving) start(t *testing.T) *server {
 	p := start(t, s.env, "omni-secrets", "serve")
 	address, _ := p.logged("ready")["address"].(string)
 	return &server{
-		program: p, dir: s.dir, api: "http://" + address, secret: s.secret, publicKey: s.key.Public().String(),
+		program: p, dir: s.dir, postgres: s.postgres, api: "http://" + address, secret: s.secret, publicKey: s.key.Public().String(),
 		service: sign(t, s.secret, "svc-trading", domain.ScopeRead.String(), domain.ScopeCacheRefresh.String()),
 		ops:     sign(t, s.secret, "sre", allOps...),
 	}
@@ -246,10 +263,7 @@ func (s *server) wantMetric(value, name string, labels ...string) {
 // query reads the database as an auditor does.
 func (s *server) query(query string, args ...any) []map[string]any {
 	s.t.Helper()
-	db, err := sql.Open("sqlite", "file:"+filepath.Join(s.dir, "state.db")+"?mode=ro&_pragma=busy_timeout(5000)")
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	db := s.database("ro")
 	defer func() { _ = db.Close() }()
 	rows, err := db.QueryContext(s.t.Context(), query, args...)
 	if err != nil {
@@ -331,10 +345,7 @@ func (s *server) wantNoTrace(plaintexts ...string) {
 // execute changes the database behind the program's back.
 func (s *server) execute(query string, args ...any) {
 	s.t.Helper()
-	db, err := sql.Open("sqlite", "file:"+filepath.Join(s.dir, "state.db")+"?_pragma=busy_timeout(5000)")
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	db := s.database("rw")
 	defer func() { _ = db.Close() }()
 	if _, err := db.ExecContext(s.t.Context(), query, args...); err != nil {
 		s.t.Fatalf("%s: %v", query, err)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
 )
 
@@ -47,7 +48,7 @@ func (r *references) expand(reference string, line int) string {
 		return reference
 	}
 	if r.project == "" || !projectValue.MatchString(r.project) {
-		r.waiting = append(r.waiting, fmt.Sprint(line))
+		r.waiting = append(r.waiting, strconv.Itoa(line))
 		return reference
 	}
 	return variable.ReplaceAllLiteralString(reference, r.project)

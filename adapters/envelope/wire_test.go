@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -196,8 +197,8 @@ func TestMalformedEnvelopesAreRefused(t *testing.T) {
 		"an array":                  {encode([]byte("[1]")), "not one JSON object"},
 		"cut short":                 {encode(o1[:len(o1)-1]), "not one JSON object"},
 		"a comma too many":          {encode([]byte(`{"version":1,}`)), "not one JSON object"},
-		"two objects":               {encode(append(o1[:len(o1):len(o1)], o2...)), "not one JSON object"},
-		"bytes after the object":    {encode(append(o1[:len(o1):len(o1)], 'x')), "not one JSON object"},
+		"two objects":               {encode(append(slices.Clip(o1), o2...)), "not one JSON object"},
+		"bytes after the object":    {encode(append(slices.Clip(o1), 'x')), "not one JSON object"},
 		"a field twice":             {encode(append([]byte(`{"version":1,`), o1[1:]...)), "not one JSON object"},
 		"a nested object":           {encode(object(t, with(v1, "nonce", map[string]any{}))), "not one JSON object"},
 		"a null":                    {encode([]byte(`{"version":null}`)), "not one JSON object"},

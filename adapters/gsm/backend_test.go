@@ -5,7 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
-	"log"
+	"log" //nolint:depguard // its global logger is one of the ways out that are watched
 	"log/slog"
 	"net"
 	"os"
@@ -268,12 +268,12 @@ func capture(t *testing.T) (written func() string) {
 		t.Fatal(err)
 	}
 	var logged bytes.Buffer
-	stdout, stderr, logger := os.Stdout, os.Stderr, slog.Default()
+	stdout, stderr, logger := os.Stdout, os.Stderr, slog.Default() //nolint:forbidigo // what the library would use
 	os.Stdout, os.Stderr = file, file
-	slog.SetDefault(slog.New(slog.NewTextHandler(&logged, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	slog.SetDefault(slog.New(slog.NewTextHandler(&logged, &slog.HandlerOptions{Level: slog.LevelDebug}))) //nolint:forbidigo // as above
 	t.Cleanup(func() {
 		os.Stdout, os.Stderr = stdout, stderr
-		slog.SetDefault(logger)
+		slog.SetDefault(logger) //nolint:forbidigo // as it was
 		log.SetOutput(stderr)
 		file.Close()
 	})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -84,7 +85,7 @@ func (c *clients) at(ctx context.Context, location string) (*secretmanager.Clien
 	}
 	options := c.options
 	if location != "" {
-		options = append(options[:len(options):len(options)], option.WithEndpoint(regionalEndpoint(location)))
+		options = append(slices.Clip(options), option.WithEndpoint(regionalEndpoint(location)))
 	}
 	client, err := secretmanager.NewClient(ctx, options...) // it does not connect yet
 	if err != nil {

@@ -105,6 +105,7 @@ func TestRegionalSecretsHaveTheirHost(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		//nolint:staticcheck // deprecated because there may be several: they have one address, which nothing else tells
 		if got := client.Connection().CanonicalTarget(); !strings.HasSuffix(got, "/"+want) {
 			t.Errorf("location %q is at %s, want %s", location, got, want)
 		}

@@ -1,6 +1,7 @@
 package gsm
 
 import (
+	"bytes"
 	"strings"
 	"testing"
 
@@ -53,7 +54,7 @@ func TestOpen(t *testing.T) {
 				}
 				return
 			}
-			if err != nil || got.Version != c.version || string(got.Value.Reveal()) != string(c.payload.GetData()) {
+			if err != nil || got.Version != c.version || !bytes.Equal(got.Value.Reveal(), c.payload.GetData()) {
 				t.Errorf("open gave version %q (%v), want %q with the payload", got.Version, err, c.version)
 			}
 		})

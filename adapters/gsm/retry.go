@@ -28,7 +28,7 @@ func (c Config) retry(ctx context.Context, attempt func(context.Context) error) 
 			return last
 		}
 		last = err
-		wait := backoff/2 + rand.N(backoff/2+1)
+		wait := backoff/2 + rand.N(backoff/2+1) //nolint:gosec // jitter, not a secret
 		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= wait {
 			return err
 		}

@@ -37,7 +37,7 @@ func appendUntilKilled(dir string, sync bool) {
 					fmt.Fprintln(os.Stderr, err)
 					os.Exit(1)
 				}
-				fmt.Printf("%d\n", n) // one write(2), to a pipe: whole or not at all
+				fmt.Fprintf(os.Stdout, "%d\n", n) // one write(2), to a pipe: whole or not at all
 			}
 		}()
 	}

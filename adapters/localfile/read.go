@@ -98,7 +98,7 @@ func (b *Backend) open(path string) (*os.File, error) {
 		err = fail(domain.ReasonInvalidPayload, fmt.Errorf("%s is not a regular file but %s", path, info.Mode().Type()))
 	}
 	if err != nil {
-		f.Close() // nothing was written
+		_ = f.Close() // nothing was written
 		return nil, err
 	}
 	return f, nil

@@ -3,6 +3,7 @@ package memory
 import (
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -31,9 +32,7 @@ func (s *Store) EnsureMetadata(ctx context.Context, rows []domain.Metadata, even
 	if err := s.checkNew(events...); err != nil {
 		return err
 	}
-	for t, row := range changed {
-		s.metadata[t] = row
-	}
+	maps.Copy(s.metadata, changed)
 	s.insert(events...)
 	return nil
 }

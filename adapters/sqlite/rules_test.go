@@ -1,7 +1,7 @@
 package sqlite_test
 
 import (
-	"errors"
+	"database/sql"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -158,24 +158,35 @@ func TestAuditFiltersUseIndexes(t *testing.T) {
 		"actor":   {ActorID: "a", Before: 9},
 	} {
 		query, args := sqlite.EventQuery(filter, 10)
-		rows, err := db.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+query, args...)
-		if err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
-		for rows.Next() {
-			var id, parent, unused int
-			var step string
-			if err := rows.Scan(&id, &parent, &unused, &step); err != nil {
-				t.Fatalf("%s: %v", name, err)
-			}
+		for _, step := range plan(t, db, query, args) {
 			if strings.Contains(step, "TEMP B-TREE") || name != "nothing" && !strings.Contains(step, "USING INDEX") {
 				t.Errorf("%s: %s", name, step)
 			}
 		}
-		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
 	}
+}
+
+// plan is how SQLite would run the query.
+func plan(t *testing.T, db *sql.DB, query string, args []any) []string {
+	t.Helper()
+	rows, err := db.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+query, args...)
+	if err != nil {
+		t.Fatalf("explain %s: %v", query, err)
+	}
+	defer rows.Close()
+	var steps []string
+	for rows.Next() {
+		var id, parent, unused int
+		var step string
+		if err := rows.Scan(&id, &parent, &unused, &step); err != nil {
+			t.Fatalf("explain %s: %v", query, err)
+		}
+		steps = append(steps, step)
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatalf("explain %s: %v", query, err)
+	}
+	return steps
 }
 
 // PruneEvents and the trigger each look at a clock of their own, and SQLite's has milliseconds.

@@ -81,7 +81,7 @@ func inBubble(t *testing.T, i *issuer, test func(t *testing.T, v *token.Verifier
 
 // later lets d pass, and everything happen that is due by then.
 func later(d time.Duration) {
-	time.Sleep(d) // simulated
+	time.Sleep(d) //nolint:forbidigo // simulated: in a bubble
 	synctest.Wait()
 }
 
@@ -138,7 +138,7 @@ func TestMadeUpKeysDoNotFloodTheIssuer(t *testing.T) {
 func TestConcurrentTokensShareAFetch(t *testing.T) {
 	i := &issuer{}
 	i.answers(func(w http.ResponseWriter, _ *http.Request) {
-		time.Sleep(time.Second) // simulated: a slow issuer
+		time.Sleep(time.Second) //nolint:forbidigo // simulated, in a bubble: a slow issuer
 		_, _ = w.Write(keySetText(jwk(rsaKey(), kid("id"))))
 	})
 	inBubble(t, i, func(t *testing.T, v *token.Verifier, _ *bytes.Buffer) {

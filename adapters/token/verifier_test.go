@@ -3,6 +3,7 @@ package token_test
 import (
 	"encoding/base64"
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 	"testing"
@@ -50,9 +51,7 @@ func (null) MarshalJSON() ([]byte, error) { return []byte("null"), nil }
 func signed(t testing.TB, method jwt.SigningMethod, key any, c jwt.Claims, header map[string]any) string {
 	t.Helper()
 	unsigned := jwt.NewWithClaims(method, c)
-	for name, value := range header {
-		unsigned.Header[name] = value
-	}
+	maps.Copy(unsigned.Header, header)
 	text, err := unsigned.SignedString(key)
 	if err != nil {
 		t.Fatal(err)
@@ -288,7 +287,7 @@ func TestKnownTokenExpires(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		time.Sleep(time.Minute)
+		time.Sleep(time.Minute) //nolint:forbidigo // simulated: in a bubble
 		wantRefusal(t, v, text, "has expired")
 	})
 }

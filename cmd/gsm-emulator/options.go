@@ -14,6 +14,7 @@ type options struct {
 	control string
 	project string
 	seedDir string
+	health  string
 	version bool
 }
 
@@ -27,6 +28,8 @@ var flags = []struct {
 	{"project", "OMNI_EMULATOR_PROJECT", "omni-dev", "`project` that --seed-dir fills", func(o *options) *string { return &o.project }},
 	{"seed-dir", "OMNI_EMULATOR_SEED_DIR", "", "`folder` whose files NAME become version 1 of the secrets NAME", func(o *options) *string { return &o.seedDir }},
 }
+
+const healthUsage = "ask the emulator whose control API is at this `URL` whether it serves, and exit with 0 or 1"
 
 const usageHead = `gsm-emulator serves an in-memory Google Secret Manager (gRPC) and an HTTP API to steer it.
 Nothing is kept when it ends.
@@ -54,7 +57,7 @@ Steer it (CONTROL=http://127.0.0.1:9086):
 Modes of faults: unavailable, deny, unauthenticated, internal, resource_exhausted, delay, hang, corrupt.
 Regional secrets: add ?location=LOCATION to the paths under /secrets.
 
-Exit codes: 0 after SIGINT or SIGTERM, 1 when it cannot serve, 2 for a wrong command line.
+Exit codes: 0 after SIGINT or SIGTERM, 1 when it cannot serve or --health fails, 2 for a wrong command line.
 `
 
 // parse reads the command line. It writes the help text to help when that is asked for, and returns
@@ -71,6 +74,7 @@ func parse(args []string, getenv func(string) string, help io.Writer) (options, 
 		}
 		set.StringVar(f.field(&o), f.name, value, f.usage)
 	}
+	set.StringVar(&o.health, "health", "", healthUsage)
 	set.BoolVar(&o.version, "version", false, "print the version and exit")
 	err := set.Parse(args)
 	if errors.Is(err, flag.ErrHelp) {
@@ -97,6 +101,8 @@ func writeUsage(w io.Writer) {
 		}
 		fmt.Fprintf(&b, "\n  %-20s $%s\n", "", f.variable)
 	}
+	operand, usage := operandOf(healthUsage)
+	fmt.Fprintf(&b, "  --%-18s %s\n", "health "+operand, usage)
 	fmt.Fprintf(&b, "  --%-18s %s\n", "version", "print the version and exit")
 	b.WriteString(usageTail)
 	_, _ = io.WriteString(w, b.String()) // there is nobody else to tell

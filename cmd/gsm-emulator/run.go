@@ -37,6 +37,12 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	case o.version:
 		fmt.Fprintln(stdout, "gsm-emulator", buildVersion())
 		return exitOK
+	case o.health != "":
+		if err := health(ctx, o.health); err != nil {
+			fmt.Fprintln(stderr, "gsm-emulator:", err)
+			return exitServe
+		}
+		return exitOK
 	}
 	if err := serve(ctx, o, stdout, slog.New(slog.NewJSONHandler(stderr, nil))); err != nil {
 		fmt.Fprintln(stderr, "gsm-emulator:", err)
@@ -128,7 +134,13 @@ func (a *answer) WriteHeader(status int) {
 	a.ResponseWriter.WriteHeader(status)
 }
 
+// version is the release, set by the linker: -ldflags '-X main.version=v1.2.3'.
+var version string
+
 func buildVersion() string {
+	if version != "" {
+		return version
+	}
 	if build, ok := debug.ReadBuildInfo(); ok && build.Main.Version != "" {
 		return build.Main.Version
 	}

@@ -208,7 +208,7 @@ func TestRefusals(t *testing.T) {
 func TestHelpAndVersion(t *testing.T) {
 	for args, want := range map[string][]string{
 		"-h":        {"--listen ADDRESS", "$OMNI_EMULATOR_LISTEN", "default 127.0.0.1:9085", "--seed-dir FOLDER", "curl -X POST -d '{\"mode\":\"unavailable\"}'", "/state"},
-		"--help":    {"--control ADDRESS"},
+		"--help":    {"--control ADDRESS", "--health URL"},
 		"--version": {"gsm-emulator "},
 	} {
 		t.Run(args, func(t *testing.T) {

@@ -2,12 +2,13 @@ package main
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"log/slog"
 	"strings"
 	"time"
 
 	"github.com/apex-tradebill/omni-secrets/adapters/memory"
+	"github.com/apex-tradebill/omni-secrets/adapters/postgres"
 	"github.com/apex-tradebill/omni-secrets/adapters/sqlite"
 	"github.com/apex-tradebill/omni-secrets/migrations"
 	"github.com/apex-tradebill/omni-secrets/ports"
@@ -28,25 +29,35 @@ type database interface {
 
 // checkDatabaseURL reports what is wrong with a DATABASE_URL, without repeating it: it may hold a password.
 func checkDatabaseURL(url string) error {
-	scheme, path, _ := strings.Cut(url, ":")
+	scheme, rest, _ := strings.Cut(url, ":")
 	switch {
 	case url == "":
-		return fmt.Errorf("DATABASE_URL is not set; it is sqlite:PATH")
-	case scheme == "sqlite" && path == "":
-		return fmt.Errorf("DATABASE_URL names no file; sqlite:/var/lib/omni-secrets/state.db is one")
-	case scheme == "sqlite":
-		return nil
+		return errors.New("DATABASE_URL is not set; it is postgres://... or sqlite:PATH")
+	case scheme == "sqlite" && rest == "":
+		return errors.New("DATABASE_URL names no file; sqlite:/var/lib/omni-secrets/state.db is one")
+	case scheme != "sqlite" && !isPostgres(url):
+		return errors.New("DATABASE_URL must be postgres://USER:PASSWORD@HOST/DATABASE or sqlite:PATH")
 	}
-	return fmt.Errorf("DATABASE_URL must be sqlite:PATH")
+	return nil
+}
+
+func isPostgres(url string) bool {
+	return strings.HasPrefix(url, "postgres://") || strings.HasPrefix(url, "postgresql://")
 }
 
 // openDatabase opens what url names. A PostgreSQL server need not answer yet.
-func openDatabase(ctx context.Context, url string, _ *slog.Logger) (database, error) {
+func openDatabase(ctx context.Context, url string, log *slog.Logger) (database, error) {
+	if isPostgres(url) {
+		return postgres.Open(ctx, url, log)
+	}
 	return sqlite.Open(ctx, strings.TrimPrefix(url, "sqlite:"))
 }
 
-// cooperation is how the processes on db divide and share their work.
-func cooperation(database) (ports.Leadership, ports.Replicas) {
+// cooperation is how the processes on db divide and share their work. A SQLite file has one process.
+func cooperation(db database) (ports.Leadership, ports.Replicas) {
+	if pg, ok := db.(*postgres.Store); ok {
+		return pg, pg
+	}
 	return memory.NewAlone(), nil
 }
 

@@ -262,8 +262,10 @@ func eventsPagesFiltered(t *testing.T, s ports.AuditStore) {
 func eventsPageSize(t *testing.T, s ports.AuditStore) {
 	insertUpTo(t, s, 1, domain.MaxEventPage+1)
 	for _, c := range []struct{ limit, want int }{
-		{0, domain.DefaultEventPage}, {-1, domain.DefaultEventPage},
-		{domain.MaxEventPage, domain.MaxEventPage}, {domain.MaxEventPage + 1, domain.MaxEventPage},
+		{0, domain.DefaultEventPage},
+		{-1, domain.DefaultEventPage},
+		{domain.MaxEventPage, domain.MaxEventPage},
+		{domain.MaxEventPage + 1, domain.MaxEventPage},
 	} {
 		page := list(t, s, domain.EventFilter{Limit: c.limit})
 		if len(page.Events) != c.want || page.Next == 0 {

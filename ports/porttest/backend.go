@@ -246,11 +246,11 @@ func fetchTooLarge(t *testing.T, b *backendTest) {
 }
 
 func fetchBinary(t *testing.T, b *backendTest) {
-	value := "\xef\xbb\xbf\r\n \x00\xff\xfe"
-	for c := range 256 {
-		value += string([]byte{byte(c)})
+	every := make([]byte, 256)
+	for c := range every {
+		every[c] = byte(c)
 	}
-	value += " \r\n\n"
+	value := "\xef\xbb\xbf\r\n \x00\xff\xfe" + string(every) + " \r\n\n"
 	b.put(t, value)
 	wantValue(t, b.fetch(t, domain.LatestVersion), value)
 }

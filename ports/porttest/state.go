@@ -1,6 +1,7 @@
 package porttest
 
 import (
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -75,11 +76,8 @@ func storedEvents(t *testing.T, s ports.AuditStore) []domain.Event {
 		}
 		before = page.Next
 	}
-	events := make([]domain.Event, 0, len(newestFirst))
-	for i := len(newestFirst) - 1; i >= 0; i-- {
-		events = append(events, newestFirst[i])
-	}
-	return events
+	slices.Reverse(newestFirst)
+	return newestFirst
 }
 
 func wantEvents(t *testing.T, s ports.AuditStore, want ...domain.Event) {

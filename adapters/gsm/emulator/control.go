@@ -100,8 +100,10 @@ func (s *Server) putSecret(w http.ResponseWriter, r *http.Request) (any, error) 
 	payload, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxPayloadBytes))
 	if err != nil {
 		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-			return nil, &controlError{http.StatusRequestEntityTooLarge,
-				fmt.Sprintf("the payload is larger than %d bytes", MaxPayloadBytes), "send a smaller one: Secret Manager takes no more"}
+			return nil, &controlError{
+				http.StatusRequestEntityTooLarge,
+				fmt.Sprintf("the payload is larger than %d bytes", MaxPayloadBytes), "send a smaller one: Secret Manager takes no more",
+			}
 		}
 		return nil, &controlError{http.StatusBadRequest, "the body could not be read to its end", "send it again"}
 	}
@@ -172,7 +174,7 @@ func readJSON(w http.ResponseWriter, r *http.Request, v any, example string) err
 	dec.DisallowUnknownFields()
 	err := dec.Decode(v)
 	if err == nil {
-		if _, err = dec.Token(); err == io.EOF {
+		if _, err = dec.Token(); errors.Is(err, io.EOF) {
 			return nil
 		}
 		err = errors.New("something follows the JSON value")
@@ -180,7 +182,7 @@ func readJSON(w http.ResponseWriter, r *http.Request, v any, example string) err
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return &controlError{http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is larger than %d bytes", maxControlBody), example}
 	}
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		err = errors.New("it is empty")
 	}
 	return &controlError{http.StatusBadRequest, "the body is not the JSON that is wanted here: " + err.Error(), example}

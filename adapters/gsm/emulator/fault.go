@@ -98,7 +98,7 @@ func (s *Server) drawFaults(secret string) []Fault {
 	defer s.mu.Unlock()
 	var drawn []Fault
 	for _, f := range s.faults {
-		if f.hits(secret) && (f.Rate == 0 || rand.Float64() < f.Rate) {
+		if f.hits(secret) && (f.Rate == 0 || rand.Float64() < f.Rate) { //nolint:gosec // a drill, not a secret
 			drawn = append(drawn, f)
 		}
 	}

@@ -15,7 +15,7 @@ import (
 const (
 	projectShape  = `(?:[a-z0-9.-]+:)?[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?|[0-9]{1,19}`
 	locationShape = `[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?`
-	secretShape   = `[A-Za-z0-9_-]{1,255}`
+	secretShape   = `[A-Za-z0-9_-]{1,255}` //nolint:gosec // the shape of a name
 	aliasShape    = `[A-Za-z][A-Za-z0-9_-]{0,62}`
 	parentShape   = `projects/(?:` + projectShape + `)(?:/locations/` + locationShape + `)?`
 )

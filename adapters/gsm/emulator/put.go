@@ -46,19 +46,19 @@ func blank(name string) *secretmanagerpb.Secret {
 	}}
 }
 
-// Enable, Disable and Destroy change the state of a version, given by its full name.
+// Enable makes a version, given by its full name, readable again.
 func (s *Server) Enable(version string) error {
 	_, err := s.changeState(version, "", secretmanagerpb.SecretVersion_ENABLED)
 	return err
 }
 
-// Disable is described with Enable.
+// Disable makes a version, given by its full name, unreadable until it is enabled.
 func (s *Server) Disable(version string) error {
 	_, err := s.changeState(version, "", secretmanagerpb.SecretVersion_DISABLED)
 	return err
 }
 
-// Destroy is described with Enable.
+// Destroy takes away the payload of a version, given by its full name, for good.
 func (s *Server) Destroy(version string) error {
 	_, err := s.changeState(version, "", secretmanagerpb.SecretVersion_DESTROYED)
 	return err

@@ -68,7 +68,7 @@ func (g *service) ListSecrets(_ context.Context, req *secretmanagerpb.ListSecret
 	if err != nil {
 		return nil, err
 	}
-	resp := &secretmanagerpb.ListSecretsResponse{NextPageToken: next, TotalSize: int32(len(names))}
+	resp := &secretmanagerpb.ListSecretsResponse{NextPageToken: next, TotalSize: int32(len(names))} //nolint:gosec // memory ends before
 	for _, name := range page {
 		resp.Secrets = append(resp.Secrets, proto.CloneOf(g.server.secrets[name].resource))
 	}

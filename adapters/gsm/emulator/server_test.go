@@ -208,7 +208,7 @@ func TestPayloads(t *testing.T) {
 		want    codes.Code
 	}{
 		{"without a checksum", &secretmanagerpb.SecretPayload{Data: []byte("value")}, codes.OK},
-		{"with its checksum", &secretmanagerpb.SecretPayload{Data: []byte("value"), DataCrc32C: proto.Int64(checksum([]byte("value")))}, codes.OK},
+		{"with its checksum", &secretmanagerpb.SecretPayload{Data: []byte("value"), DataCrc32C: new(checksum([]byte("value")))}, codes.OK},
 		{"with another checksum", &secretmanagerpb.SecretPayload{Data: []byte("value"), DataCrc32C: proto.Int64(1)}, codes.InvalidArgument},
 		{"with the checksum 0", &secretmanagerpb.SecretPayload{Data: []byte("value"), DataCrc32C: proto.Int64(0)}, codes.InvalidArgument},
 		{"binary", &secretmanagerpb.SecretPayload{Data: []byte{0, 255, '\n'}}, codes.OK},
@@ -397,7 +397,7 @@ func TestResourceNames(t *testing.T) {
 		secret + "/versions/-1":                             codes.InvalidArgument,
 		secret + "/versions/":                               codes.InvalidArgument,
 		"/" + secret + "/versions/1":                        codes.InvalidArgument,
-		"projects/7up/secrets/b/versions/1":                   codes.InvalidArgument,
+		"projects/7up/secrets/b/versions/1":                 codes.InvalidArgument,
 		project + "/secrets/a.b/versions/1":                 codes.InvalidArgument,
 		project + "/locations/A/secrets/api-key/versions/1": codes.InvalidArgument,
 		"": codes.InvalidArgument,

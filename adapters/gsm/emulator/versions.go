@@ -8,7 +8,6 @@ import (
 	"cloud.google.com/go/secretmanager/apiv1/secretmanagerpb"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
 )
 
 func (g *service) AddSecretVersion(_ context.Context, req *secretmanagerpb.AddSecretVersionRequest) (*secretmanagerpb.SecretVersion, error) {
@@ -55,7 +54,7 @@ func (g *service) AccessSecretVersion(_ context.Context, req *secretmanagerpb.Ac
 		Name: v.name,
 		Payload: &secretmanagerpb.SecretPayload{
 			Data:       slices.Clone(v.payload),
-			DataCrc32C: proto.Int64(v.crc32c),
+			DataCrc32C: new(v.crc32c),
 		},
 	}, nil
 }
@@ -92,7 +91,7 @@ func (g *service) ListSecretVersions(_ context.Context, req *secretmanagerpb.Lis
 	if err != nil {
 		return nil, err
 	}
-	resp := &secretmanagerpb.ListSecretVersionsResponse{NextPageToken: next, TotalSize: int32(len(numbers))}
+	resp := &secretmanagerpb.ListSecretVersionsResponse{NextPageToken: next, TotalSize: int32(len(numbers))} //nolint:gosec // memory ends before
 	for _, number := range page {
 		v, err := found.resolve(number)
 		if err != nil {
