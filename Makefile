@@ -1,0 +1,72 @@
+# The commands of daily work. CI needs no make: it runs .ci/run.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo '(devel)')
+FUZZTIME ?= 20s
+BENCH ?= .
+COUNT ?= 6
+ARGS ?=
+
+golangci-lint := go tool -modfile=tools/go.mod golangci-lint
+benchstat := go tool -modfile=tools/go.mod benchstat
+
+.PHONY: help
+help: ## Show this
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Build the programs into bin/, with VERSION in them
+	go build -trimpath -ldflags "-X 'main.version=$(VERSION)'" -o bin/ ./cmd/...
+
+.PHONY: dev
+dev: ## Run a server with sample secrets on this machine; ARGS are its flags
+	go run ./cmd/omni-secrets dev $(ARGS)
+
+.PHONY: test
+test: ## Run all tests
+	go test ./...
+
+.PHONY: race
+race: ## Run all tests with the race detector, in another order each time
+	go test -race -shuffle=on -count=1 ./...
+
+.PHONY: cover
+cover: ## Run all tests and tell what they reach (coverage.out)
+	go test -coverpkg=./... -coverprofile=coverage.out ./...
+	go tool cover -func=coverage.out | tail -n 1
+
+.PHONY: fuzz
+fuzz: ## Fuzz each target for FUZZTIME
+	.ci/fuzz $(FUZZTIME)
+
+.PHONY: bench
+bench: ## Run the benchmarks that match BENCH, COUNT times, and summarize them (bin/bench.txt)
+	mkdir -p bin
+	go test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) ./... | tee bin/bench.txt
+	$(benchstat) bin/bench.txt
+
+.PHONY: fmt
+fmt: ## Format the Go files
+	$(golangci-lint) fmt
+
+.PHONY: vet
+vet: ## Run go vet
+	go vet ./...
+
+.PHONY: lint
+lint: ## Run the static checks, import rules included
+	$(golangci-lint) run
+
+.PHONY: check
+check: fmt vet lint test ## Format, and run all but the slow checks: before a commit
+
+.PHONY: ci
+ci: ## Run what CI runs
+	bash .ci/run
+
+.PHONY: clean
+clean: ## Remove what these commands made
+	rm -rf bin coverage.out *.test *.pprof
