@@ -26,7 +26,7 @@ func secretID(t domain.SecretType) string {
 	return "apex-omni-" + strings.ReplaceAll(string(t), "_", "-")
 }
 
-func startEmulator(t *testing.T) *emulator {
+func startEmulator(t testing.TB) *emulator {
 	t.Helper()
 	e := &emulator{values: make(map[domain.SecretType]string)}
 	seeds := t.TempDir()

@@ -11,7 +11,7 @@ import (
 )
 
 // breakGlass injects a value with the command line.
-func (s *server) breakGlass(t *testing.T, secret domain.SecretType, value string, more ...string) {
+func (s *server) breakGlass(t testing.TB, secret domain.SecretType, value string, more ...string) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "secret.plaintext")
 	if err := os.WriteFile(file, []byte(value), 0o600); err != nil {

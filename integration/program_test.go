@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -51,7 +52,7 @@ func buildAndRun(m *testing.M) int {
 
 // program is a running process.
 type program struct {
-	t      *testing.T
+	t      testing.TB
 	cmd    *exec.Cmd
 	stdout *lines
 	stderr *lines
@@ -59,10 +60,10 @@ type program struct {
 }
 
 // start runs one of the built programs with exactly this environment until the test ends.
-func start(t *testing.T, env []string, name string, args ...string) *program {
+func start(t testing.TB, env []string, name string, args ...string) *program {
 	t.Helper()
 	cmd := exec.CommandContext(context.Background(), filepath.Join(bin, name), args...)
-	cmd.Env = append(env, "HOME="+t.TempDir(), "GORACE=halt_on_error=1")
+	cmd.Env = append(slices.Clip(env), "HOME="+t.TempDir(), "GORACE=halt_on_error=1")
 	p := &program{t: t, cmd: cmd, stdout: newLines(), stderr: newLines(), exited: make(chan struct{})}
 	stdout, err := cmd.StdoutPipe()
 	stderr, err2 := cmd.StderrPipe()
@@ -204,18 +205,18 @@ type result struct {
 }
 
 // run runs omni-secrets to its end.
-func run(t *testing.T, env []string, stdin string, args ...string) result {
+func run(t testing.TB, env []string, stdin string, args ...string) result {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, filepath.Join(bin, "omni-secrets"), args...)
-	cmd.Env = append(env, "HOME="+t.TempDir())
+	cmd.Env = append(slices.Clip(env), "HOME="+t.TempDir())
 	cmd.Stdin = strings.NewReader(stdin)
 	return finish(t, cmd)
 }
 
 // runUnprivileged runs omni-secrets as somebody who may not use dir.
-func runUnprivileged(t *testing.T, dir string, args ...string) result {
+func runUnprivileged(t testing.TB, dir string, args ...string) result {
 	t.Helper()
 	if err := os.Chmod(dir, 0); err != nil {
 		t.Fatal(err)
@@ -232,7 +233,7 @@ func runUnprivileged(t *testing.T, dir string, args ...string) result {
 	return finish(t, cmd)
 }
 
-func finish(t *testing.T, cmd *exec.Cmd) result {
+func finish(t testing.TB, cmd *exec.Cmd) result {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
@@ -243,7 +244,7 @@ func finish(t *testing.T, cmd *exec.Cmd) result {
 	return result{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
 }
 
-func (r result) want(t *testing.T, code int, parts ...string) result {
+func (r result) want(t testing.TB, code int, parts ...string) result {
 	t.Helper()
 	if r.code != code {
 		t.Fatalf("exit code %d, want %d\n%s%s", r.code, code, r.stdout, r.stderr)
@@ -257,7 +258,7 @@ func (r result) want(t *testing.T, code int, parts ...string) result {
 }
 
 // skipUnlessCI skips a test on a machine that lacks something; CI must have everything.
-func skipUnlessCI(t *testing.T, why string) {
+func skipUnlessCI(t testing.TB, why string) {
 	t.Helper()
 	if os.Getenv("CI") == "true" {
 		t.Fatal(why)
@@ -266,7 +267,7 @@ func skipUnlessCI(t *testing.T, why string) {
 }
 
 // eventually polls until ok; for what announces itself by no event.
-func eventually(t *testing.T, what string, ok func() bool) {
+func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(patience)
 	tick := time.NewTicker(20 * time.Millisecond)

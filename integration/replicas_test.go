@@ -12,7 +12,7 @@ import (
 )
 
 // prepareReplicas migrates a database and prepares replicas that share it, and keys.
-func prepareReplicas(t *testing.T, db *postgrestest.Server, gsm *emulator, ids ...string) []*serving {
+func prepareReplicas(t testing.TB, db *postgrestest.Server, gsm *emulator, ids ...string) []*serving {
 	t.Helper()
 	first := prepareServe(t, gsm.endpoint, "DATABASE_URL="+db.URL())
 	var all []*serving
@@ -65,7 +65,7 @@ func (r *reads) one(servers []*server, id string) bool {
 }
 
 // more waits until n more reads were answered.
-func (r *reads) more(t *testing.T, n int) {
+func (r *reads) more(t testing.TB, n int) {
 	t.Helper()
 	r.mu.Lock()
 	target := len(r.answered) + n

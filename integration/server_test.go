@@ -49,7 +49,7 @@ type server struct {
 }
 
 // startDev runs `omni-secrets dev` in dir and waits until it is ready.
-func startDev(t *testing.T, dir string) *server {
+func startDev(t testing.TB, dir string) *server {
 	t.Helper()
 	p := start(t, nil, "omni-secrets", "dev", "--listen", "127.0.0.1:0", "--data-dir", dir)
 	if !p.stdout.await(func(line string) bool { return strings.Contains(line, "ready") }) {
@@ -98,7 +98,7 @@ type serving struct {
 }
 
 // prepareServe migrates a database and makes keys.
-func prepareServe(t *testing.T, gsmEndpoint string, more ...string) *serving {
+func prepareServe(t testing.TB, gsmEndpoint string, more ...string) *serving {
 	t.Helper()
 	s := &serving{dir: t.TempDir(), secret: []byte("integration-test-secret-of-48-bytes-0123456789ab")}
 	var err error
@@ -119,7 +119,7 @@ func prepareServe(t *testing.T, gsmEndpoint string, more ...string) *serving {
 }
 
 // start runs `omni-secrets serve` and waits until it is ready.
-func (s *serving) start(t *testing.T) *server {
+func (s *serving) start(t testing.TB) *server {
 	t.Helper()
 	p := start(t, s.env, "omni-secrets", "serve")
 	address, _ := p.logged("ready")["address"].(string)
@@ -130,7 +130,7 @@ func (s *serving) start(t *testing.T) *server {
 	}
 }
 
-func sign(t *testing.T, secret []byte, subject string, scopes ...string) string {
+func sign(t testing.TB, secret []byte, subject string, scopes ...string) string {
 	t.Helper()
 	signed, err := token.Sign(secret, token.Claims{Subject: subject, Scopes: scopes, ExpiresAt: time.Now().Add(time.Hour)})
 	if err != nil {
@@ -140,7 +140,7 @@ func sign(t *testing.T, secret []byte, subject string, scopes ...string) string 
 }
 
 type answer struct {
-	t      *testing.T
+	t      testing.TB
 	status int
 	header http.Header
 	body   string
@@ -148,6 +148,11 @@ type answer struct {
 
 // try sends a request as curl does: a body without a content type of its own.
 func (s *server) try(method, path, bearer, body string, headers ...string) (answer, error) {
+	return s.tryWith(client, method, path, bearer, body, headers...)
+}
+
+// tryWith is try by another client.
+func (s *server) tryWith(client *http.Client, method, path, bearer, body string, headers ...string) (answer, error) {
 	r, err := http.NewRequestWithContext(s.t.Context(), method, s.api+path, strings.NewReader(body))
 	if err != nil {
 		return answer{}, err

@@ -1,0 +1,70 @@
+package integration_test
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/apex-tradebill/omni-secrets/adapters/envelope"
+	"github.com/apex-tradebill/omni-secrets/adapters/postgres/postgrestest"
+	"github.com/apex-tradebill/omni-secrets/domain"
+)
+
+// BenchmarkOverrideReachesTheOtherReplica measures the time from the answer of replica A to the first read of the
+// override on replica B.
+func BenchmarkOverrideReachesTheOtherReplica(b *testing.B) {
+	gsm := startEmulator(b)
+	prepared := prepareReplicas(b, postgrestest.NewServer(b), gsm, "replica-a", "replica-b")
+	first, second := prepared[0].start(b), prepared[1].start(b)
+	var took []time.Duration
+	for i := 0; b.Loop(); i++ {
+		value := fmt.Sprintf("injected-%d", i)
+		expiresAt := time.Now().Add(20 * time.Minute).UTC().Format(time.RFC3339)
+		sealed, err := envelope.Seal(prepared[0].key.Public(), apiKey, expiresAt, domain.NewValue([]byte(value)), 2)
+		if err != nil {
+			b.Fatal(err)
+		}
+		body := fmt.Sprintf(`{"secretType":%q,"ciphertext":%q,"expiresAt":%q}`, apiKey, sealed, expiresAt)
+		first.do("POST", glassPath, first.ops, body).want(http.StatusCreated, "")
+		applied := time.Now()
+		for second.do("GET", readPath+string(apiKey), second.service, "").json()["value"] != value {
+			if time.Since(applied) > patience {
+				b.Fatal("the override does not arrive")
+			}
+		}
+		took = append(took, time.Since(applied))
+	}
+	slices.Sort(took)
+	b.ReportMetric(milliseconds(took[len(took)/2]), "p50-ms")
+	b.ReportMetric(milliseconds(took[len(took)*99/100]), "p99-ms")
+}
+
+// BenchmarkLeaderHandOver measures the time from the death of the leader to another replica's leading.
+func BenchmarkLeaderHandOver(b *testing.B) {
+	gsm := startEmulator(b)
+	prepared := prepareReplicas(b, postgrestest.NewServer(b), gsm, "replica-a", "replica-b")
+	leader, other := 0, 1
+	running := []*server{prepared[0].start(b), nil}
+	running[1] = prepared[1].start(b)
+	leads := func(i int) bool { return running[i].metric("omni_leader") == "1" }
+	eventually(b, "one leads", func() bool { return leads(0) || leads(1) })
+	if leads(1) {
+		leader, other = 1, 0
+	}
+	var took time.Duration
+	n := 0
+	for b.Loop() {
+		running[leader].kill()
+		died := time.Now()
+		eventually(b, "the other leads", func() bool { return leads(other) })
+		took += time.Since(died)
+		n++
+		running[leader] = prepared[leader].start(b)
+		leader, other = other, leader
+	}
+	b.ReportMetric(milliseconds(took)/float64(n), "handover-ms")
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
