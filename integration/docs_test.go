@@ -283,7 +283,7 @@ func blocksOf(t *testing.T, doc, lang string) []block {
 	return found
 }
 
-var fenced = regexp.MustCompile("(?ms)^ *```.*?^ *```$")
+var fenced = regexp.MustCompile("(?ms)^ *```.*?\\n *```$")
 
 // prose is a document without its blocks.
 func prose(text string) string { return fenced.ReplaceAllString(text, "") }
