@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -23,7 +24,7 @@ func eventValues(e domain.Event) []any {
 	}
 }
 
-// The unique key holds the time as well, so that another event of the same id is looked for as well.
+// The unique key alone would let an event of the same id and another time through.
 const insertEvent = `
 INSERT INTO omni_secret_access_events (` + eventColumns + `)
 SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14
@@ -89,7 +90,7 @@ func (s *Store) InsertEvents(ctx context.Context, events []domain.Event) error {
 			return err
 		}
 		rows := pgx.CopyFromSlice(len(events), func(i int) ([]any, error) {
-			return append([]any{int32(i)}, eventValues(events[i])...), nil
+			return append([]any{int32(i)}, eventValues(events[i])...), nil //nolint:gosec // a place in a batch
 		})
 		if _, err := tx.CopyFrom(ctx, staging, stagingColumns, rows); err != nil {
 			return err
@@ -185,7 +186,7 @@ func (s *Store) PruneEvents(ctx context.Context, before time.Time) (int64, error
 	}
 	var pruned int64
 	err := s.writeWithin(ctx, pruneTimeout, "prune audit events", func(ctx context.Context, tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, allowPruning, fmt.Sprint(pruneTimeout.Milliseconds())); err != nil {
+		if _, err := tx.Exec(ctx, allowPruning, strconv.FormatInt(pruneTimeout.Milliseconds(), 10)); err != nil {
 			return err
 		}
 		return tx.QueryRow(ctx, pruneEvents, timestamp(before)).Scan(&pruned)

@@ -7,14 +7,17 @@ import (
 	"time"
 )
 
-// pace is how often the parts with a connection of their own look around.
+// pace is how long things may take, and how often the parts with a connection of their own look around.
 type pace struct {
+	// call bounds a call whatever its caller allows: the server's own timeouts do not reach a client whose
+	// network is gone.
+	call  time.Duration
 	poll  time.Duration // Watch calls changed at least this often
 	lead  time.Duration // between attempts to become the leader, and between checks whether it still is
 	probe time.Duration // the longest that a connection may take to answer
 }
 
-var usualPace = pace{poll: 5 * time.Second, lead: time.Second, probe: time.Second}
+var usualPace = pace{call: 10 * time.Second, poll: 5 * time.Second, lead: time.Second, probe: time.Second}
 
 // The wait before connecting again doubles from one to the other.
 const (
@@ -58,7 +61,7 @@ func (l *line) lost(ctx context.Context, err error) {
 // pause waits for d, give or take a tenth, so that replicas do not all do the same at once. It reports whether
 // ctx is still alive.
 func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d*9/10 + rand.N(d/5+1))
+	timer := time.NewTimer(d*9/10 + rand.N(d/5+1)) //nolint:gosec // jitter, not a secret
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():

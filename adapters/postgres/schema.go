@@ -82,7 +82,7 @@ ORDER BY version_id`
 
 // applied lists the migrations in the database, in order and without names.
 func (s *Store) applied(ctx context.Context) ([]migrations.Step, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.pace.call)
 	defer cancel()
 	var versioned bool
 	if err := s.pool.QueryRow(ctx, selectVersioned).Scan(&versioned); err != nil || !versioned {

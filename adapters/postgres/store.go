@@ -20,10 +20,6 @@ import (
 	"github.com/apex-tradebill/omni-secrets/ports"
 )
 
-// callTimeout bounds a call whatever its caller allows: the server's own timeouts do not reach a client whose
-// network is gone.
-const callTimeout = 10 * time.Second
-
 // Store implements the ports for state, audit and replicas over PostgreSQL. It is safe for concurrent use.
 type Store struct {
 	pool *pgxpool.Pool
@@ -63,7 +59,7 @@ func (s *Store) Close() error {
 
 // Ping reports whether the server can be reached and lets us in.
 func (s *Store) Ping(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.pace.call)
 	defer cancel()
 	if err := s.pool.Ping(ctx); err != nil {
 		return fmt.Errorf("postgres: ping: %w", explain(err))
@@ -74,7 +70,7 @@ func (s *Store) Ping(ctx context.Context) error {
 // write runs f in a transaction. A connection that is lost during its commit leaves the caller with an error
 // and the outcome unknown; ids and digests make trying again safe.
 func (s *Store) write(ctx context.Context, doing string, f func(ctx context.Context, tx pgx.Tx) error) error {
-	return s.writeWithin(ctx, callTimeout, doing, f)
+	return s.writeWithin(ctx, s.pace.call, doing, f)
 }
 
 func (s *Store) writeWithin(ctx context.Context, limit time.Duration, doing string, f func(ctx context.Context, tx pgx.Tx) error) error {
@@ -89,7 +85,7 @@ func (s *Store) writeWithin(ctx context.Context, limit time.Duration, doing stri
 
 // read returns the rows of a query, each scanned into a T.
 func read[T any](ctx context.Context, s *Store, doing string, scan func(pgx.Row, *T) error, query string, args ...any) ([]T, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.pace.call)
 	defer cancel()
 	rows, err := s.pool.Query(ctx, query, args...)
 	if err != nil {

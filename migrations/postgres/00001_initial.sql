@@ -32,8 +32,8 @@ CREATE TABLE omni_secret_metadata (
 );
 
 -- The audit trail, in partitions of a week (Monday to Monday, UTC), so that retention drops whole tables
--- instead of deleting rows one by one. A unique key of a partitioned table holds its partition key; the same event always has
--- the same recorded_at, so that event_id stays as good as unique.
+-- instead of deleting rows one by one. A unique key of a partitioned table holds its partition key; the same
+-- event always has the same recorded_at, so that event_id is as good as unique.
 CREATE TABLE omni_secret_access_events (
     id                 bigint GENERATED ALWAYS AS IDENTITY,
     event_id           text COLLATE "C" NOT NULL,
@@ -101,8 +101,8 @@ BEFORE TRUNCATE ON omni_secret_access_events_default
 FOR EACH STATEMENT EXECUTE FUNCTION omni_secret_access_events_append_only();
 ALTER TABLE omni_secret_access_events_default ENABLE ALWAYS TRIGGER omni_secret_access_events_no_truncate;
 
--- Makes the partition of the week that holds the given time and reports whether it did: not when there is one, and not when
--- events of that week are in the default partition already, from where they would have to be moved.
+-- Makes the partition of the week that holds the given time and reports whether it did: not when there is one,
+-- and not when events of that week are in the default partition already, from where they would have to be moved.
 -- +goose StatementBegin
 CREATE FUNCTION omni_make_event_partition(at timestamptz) RETURNS boolean
 LANGUAGE plpgsql SET search_path FROM CURRENT SET timezone = 'UTC' SET datestyle = 'ISO' AS $$
@@ -150,10 +150,10 @@ END
 $$;
 -- +goose StatementEnd
 
--- Retention: makes the partitions ahead, drops those that end before the given time, deletes what is older
--- in the default partition, and returns how many events are gone. An event of a partition is kept up to a week longer, until all of its
--- partition is old enough. A limit that is younger than 90 days by more than two clocks may differ is refused;
--- nothing is ever deleted that is younger by the clock of the database.
+-- Retention: makes the partitions ahead, drops those that end before the given time, deletes what is older in
+-- the default partition, and returns how many events are gone. An event is kept up to a week longer, until all
+-- of its partition is old enough. A limit younger than 90 days is refused, except for what two clocks may
+-- differ; nothing is ever deleted that is younger by the clock of the database.
 -- +goose StatementBegin
 CREATE FUNCTION omni_prune_access_events(before timestamptz) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT SET timezone = 'UTC' SET datestyle = 'ISO' AS $$

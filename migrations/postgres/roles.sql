@@ -1,13 +1,13 @@
--- What the server may do, as a group role without login. Not a migration: run it once by hand, as the role that owns the
--- tables and may create roles, in the database and with the search_path of the migrations; again after a
--- migration that made tables. It does no harm to run it twice.
+-- What the server may do, as a group role without login. Not a migration: run it by hand, as the owner of the
+-- tables (who needs CREATEROLE unless the role exists already), in the database and with the search_path of the
+-- migrations; and again after a migration that made tables. It does no harm to run it twice.
 --
 --     psql "$OWNER_URL" -v ON_ERROR_STOP=1 -f roles.sql
 --     CREATE ROLE omni_secrets LOGIN PASSWORD '...' IN ROLE omni_app;   -- of the server's DATABASE_URL
 --
 -- Two roles share the work:
---   the owner  runs `omni-secrets migrate up` and owns every table and function. No server runs as the owner: it could drop
---              the audit trail or switch its triggers off.
+--   the owner  runs `omni-secrets migrate up` and owns every table and function. No server runs as the owner: it
+--              could drop the audit trail or switch its triggers off.
 --   omni_app   is what the server is. It reads and appends audit events, and can neither change nor delete
 --              them; retention and new partitions are two functions that run with the owner's rights and take
 --              nothing younger than 90 days.

@@ -101,7 +101,7 @@ func (c *cluster) start() error {
 	}
 	defer log.Close()
 	cmd := c.command(context.Background(), "postgres", "-D", c.path("data"), "-k", c.dir, "-c", "listen_addresses=",
-		"-c", "fsync=off", "-c", "full_page_writes=off", "-c", "max_connections=200", "-c", "shared_buffers=32MB")
+		"-c", "max_connections=200", "-c", "shared_buffers=32MB")
 	cmd.Stdout, cmd.Stderr = log, log
 	endWithUs(cmd.SysProcAttr)
 

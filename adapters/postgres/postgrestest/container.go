@@ -46,7 +46,7 @@ func newContainer(ctx context.Context) (*Server, error) {
 	stop := func() error { return docker(detached, "stop", name) }
 
 	err = docker(ctx, "create", "--name", name, "--publish", address+":5432", "--env", "POSTGRES_HOST_AUTH_METHOD=trust",
-		image, "-c", "fsync=off", "-c", "full_page_writes=off", "-c", "max_connections=200")
+		image, "-c", "max_connections=200")
 	if err != nil {
 		return nil, err
 	}

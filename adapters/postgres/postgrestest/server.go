@@ -54,6 +54,28 @@ func (s *Server) Start(t testing.TB) {
 	}
 }
 
+// Flush makes the server flush to disk whatever is committed, as servers do outside of tests: for benchmarks,
+// which would otherwise find commits cheap.
+func (s *Server) Flush(t testing.TB) {
+	t.Helper()
+	if err := s.setFlushing(t.Context(), "on"); err != nil {
+		t.Fatalf("postgrestest: configure the server: %v", err)
+	}
+}
+
+func (s *Server) setFlushing(ctx context.Context, state string) error {
+	for _, statement := range []string{
+		`ALTER SYSTEM SET fsync = ` + state,
+		`ALTER SYSTEM SET full_page_writes = ` + state,
+		`SELECT pg_reload_conf()`,
+	} {
+		if err := s.execute(ctx, statement); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func findServer(ctx context.Context) (*Server, error) {
 	if os.Getenv("OMNI_TEST_DATABASE_URL") != "" {
 		return external()
@@ -64,13 +86,23 @@ func findServer(ctx context.Context) (*Server, error) {
 var errNone = errors.New("no PostgreSQL for tests: install it, start Docker, or set OMNI_TEST_DATABASE_URL")
 
 func newServer(ctx context.Context) (*Server, error) {
-	if bin := installed(); bin != "" {
-		return newCluster(ctx, bin)
+	var s *Server
+	var err error
+	switch bin := installed(); {
+	case bin != "":
+		s, err = newCluster(ctx, bin)
+	case dockerAnswers(ctx):
+		s, err = newContainer(ctx)
+	default:
+		return nil, errNone
 	}
-	if dockerAnswers(ctx) {
-		return newContainer(ctx)
+	if err != nil {
+		return nil, err
 	}
-	return nil, errNone
+	if err := s.setFlushing(ctx, "off"); err != nil { // tests need no durability
+		return nil, errors.Join(err, s.remove())
+	}
+	return s, nil
 }
 
 // await waits until the server at url answers, unless it ends before.

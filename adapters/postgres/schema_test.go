@@ -1,0 +1,150 @@
+package postgres_test
+
+import (
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/apex-tradebill/omni-secrets/adapters/postgres"
+	"github.com/apex-tradebill/omni-secrets/adapters/postgres/postgrestest"
+	"github.com/apex-tradebill/omni-secrets/migrations"
+)
+
+func TestMigrateFromNothing(t *testing.T) {
+	s := open(t, postgrestest.Empty(t))
+	for _, want := range [][]string{{"00001_initial.sql"}, nil} {
+		names, err := s.Migrate(t.Context())
+		if err != nil {
+			t.Fatalf("Migrate: %v", err)
+		}
+		if diff := cmp.Diff(want, names); diff != "" {
+			t.Errorf("applied (-want +got):\n%s", diff)
+		}
+		if err := s.CheckSchema(t.Context()); err != nil {
+			t.Errorf("CheckSchema: %v", err)
+		}
+	}
+}
+
+func TestReplicasMigrateTogether(t *testing.T) {
+	url := postgrestest.Empty(t)
+	var replicas sync.WaitGroup
+	for range 3 {
+		s := open(t, url)
+		replicas.Go(func() {
+			if _, err := s.Migrate(t.Context()); err != nil {
+				t.Errorf("Migrate: %v", err)
+			}
+			if err := s.CheckSchema(t.Context()); err != nil {
+				t.Errorf("CheckSchema: %v", err)
+			}
+		})
+	}
+	replicas.Wait()
+}
+
+// A schema of another name is as good as public.
+func TestMigrateIntoAnotherSchema(t *testing.T) {
+	url := postgrestest.Empty(t)
+	db := raw(t, url)
+	execute(t, db, `CREATE SCHEMA "Omni Secrets"`)
+	s := open(t, withParameter(t, url, "search_path", `"Omni Secrets"`))
+	if _, err := s.Migrate(t.Context()); err != nil {
+		t.Fatalf("Migrate: %v", err)
+	}
+	if _, err := s.PruneEvents(t.Context(), longAgo()); err != nil {
+		t.Errorf("PruneEvents: %v", err)
+	}
+	if got := lines(t, db, `SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace`); len(got) != 0 {
+		t.Errorf("in the schema public: %v", got)
+	}
+}
+
+func TestCheckSchemaOlder(t *testing.T) {
+	url := postgrestest.Empty(t)
+	s := open(t, url)
+	wrong := schemaError(t, s.CheckSchema(t.Context()))
+	if wrong.Newer() || !strings.Contains(wrong.Error(), "omni-secrets migrate up") {
+		t.Errorf("got %q, newer: %v", wrong, wrong.Newer())
+	}
+	if got := relations(t, raw(t, url)); len(got) != 0 {
+		t.Errorf("looking made %v", got)
+	}
+}
+
+func TestSchemaNewer(t *testing.T) {
+	url := postgrestest.Database(t)
+	s, db := open(t, url), raw(t, url)
+	execute(t, db, `INSERT INTO goose_db_version (version_id, is_applied) VALUES (99, true)`)
+	before := relations(t, db)
+
+	_, migrateErr := s.Migrate(t.Context())
+	for call, err := range map[string]error{"CheckSchema": s.CheckSchema(t.Context()), "Migrate": migrateErr} {
+		wrong := schemaError(t, err)
+		if !wrong.Newer() || wrong.Have != 99 || !strings.Contains(wrong.Error(), "run a newer omni-secrets; nothing was changed") {
+			t.Errorf("%s: %q, newer: %v", call, wrong, wrong.Newer())
+		}
+	}
+	if diff := cmp.Diff(before, relations(t, db)); diff != "" {
+		t.Errorf("something was changed (-before +after):\n%s", diff)
+	}
+}
+
+func TestMigrationStatus(t *testing.T) {
+	url := postgrestest.Empty(t)
+	s := open(t, url)
+	pending := statusOf(t, s)
+	if len(pending) != 1 || pending[0].Name != "00001_initial.sql" || !pending[0].AppliedAt.IsZero() {
+		t.Errorf("before: %+v, want 00001_initial.sql pending", pending)
+	}
+
+	if _, err := s.Migrate(t.Context()); err != nil {
+		t.Fatalf("Migrate: %v", err)
+	}
+	execute(t, raw(t, url), `INSERT INTO goose_db_version (version_id, is_applied) VALUES (99, true)`)
+	applied := statusOf(t, s)
+	if len(applied) != 2 {
+		t.Fatalf("after: %+v, want 2 migrations", applied)
+	}
+	if applied[0].Version != 1 || applied[0].AppliedAt.IsZero() {
+		t.Errorf("after: %+v, want version 1 applied", applied[0])
+	}
+	if applied[1].Version != 99 || applied[1].Name != "" || applied[1].AppliedAt.IsZero() {
+		t.Errorf("after: %+v, want version 99 applied, without a name", applied[1])
+	}
+}
+
+func TestCallsBeforeMigrationSaySo(t *testing.T) {
+	_, err := open(t, postgrestest.Empty(t)).ListMetadata(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "omni-secrets migrate up") {
+		t.Errorf("ListMetadata: %v", err)
+	}
+}
+
+func statusOf(t *testing.T, s *postgres.Store) []migrations.Step {
+	t.Helper()
+	status, err := s.MigrationStatus(t.Context())
+	if err != nil {
+		t.Fatalf("MigrationStatus: %v", err)
+	}
+	return status
+}
+
+func schemaError(t *testing.T, err error) *migrations.SchemaError {
+	t.Helper()
+	wrong, ok := errors.AsType[*migrations.SchemaError](err)
+	if !ok {
+		t.Fatalf("got %v, want a *SchemaError", err)
+	}
+	return wrong
+}
+
+// relations lists the tables, indexes, sequences and views in the schema public.
+func relations(t *testing.T, db *pgx.Conn) []string {
+	t.Helper()
+	return lines(t, db, `SELECT relname || ' ' || oid FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY 1`)
+}

@@ -1,0 +1,46 @@
+package postgres_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/apex-tradebill/omni-secrets/adapters/postgres/postgrestest"
+	"github.com/apex-tradebill/omni-secrets/ports"
+	"github.com/apex-tradebill/omni-secrets/ports/porttest"
+)
+
+func TestMetadata(t *testing.T) {
+	porttest.RunMetadata(t, func(t *testing.T) porttest.State { return migrated(t) })
+}
+
+func TestOverrides(t *testing.T) {
+	porttest.RunOverrides(t, func(t *testing.T) porttest.State { return migrated(t) })
+}
+
+func TestAuditStore(t *testing.T) {
+	porttest.RunAuditStore(t, func(t *testing.T) ports.AuditStore { return migrated(t) })
+}
+
+// Without polling, so that nothing but notifications can tell of a change.
+func TestReplicas(t *testing.T) {
+	porttest.RunReplicas(t, func(t *testing.T) []porttest.Replica {
+		url := postgrestest.Database(t)
+		return []porttest.Replica{
+			open(t, url).WithPace(time.Hour, time.Hour),
+			open(t, url).WithPace(time.Hour, time.Hour),
+			open(t, url).WithPace(time.Hour, time.Hour),
+		}
+	})
+}
+
+func TestLeadership(t *testing.T) {
+	porttest.RunLeadership(t, func(t *testing.T) []ports.Leadership {
+		url := postgrestest.Database(t)
+		const lead = 20 * time.Millisecond
+		return []ports.Leadership{
+			open(t, url).WithPace(time.Hour, lead),
+			open(t, url).WithPace(time.Hour, lead),
+			open(t, url).WithPace(time.Hour, lead),
+		}
+	})
+}
