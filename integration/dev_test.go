@@ -104,7 +104,11 @@ func TestRunbookOnALaptop(t *testing.T) {
 	for _, series := range [][]string{
 		{"omni_secret_cache_age_seconds", "secret_type", string(apiKey), "source", "local_file"},
 		{"omni_secret_rotation_due_timestamp_seconds", "secret_type", string(apiKey)},
-		{"omni_audit_journal_events"}, {"omni_audit_drain_lag_seconds"}, {"omni_leader"}, {"omni_build_info"}, {"go_goroutines"},
+		{"omni_audit_journal_events"},
+		{"omni_audit_drain_lag_seconds"},
+		{"omni_leader"},
+		{"omni_build_info"},
+		{"go_goroutines"},
 	} {
 		if s.metric(series[0], series[1:]...) == "" {
 			t.Errorf("no series %v", series)

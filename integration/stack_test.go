@@ -42,7 +42,7 @@ func startStack(t *testing.T, project string) *stack {
 	st := &stack{t: t, env: append(os.Environ(),
 		"COMPOSE_PROJECT_NAME="+project,
 		"DOCKER_BUILDKIT=1", // the default since Docker 23
-		"VERSION=integration",
+		"OMNI_VERSION=integration",
 		"OMNI_A_PORT="+ports[0], "OMNI_B_PORT="+ports[1],
 		"EMULATOR_CONTROL_PORT="+ports[2], "PROMETHEUS_PORT="+ports[3],
 	)}
@@ -95,7 +95,7 @@ func freePorts(t *testing.T, n int) []string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer l.Close() // after the last one was found, so that all differ
+		defer l.Close() //nolint:gocritic // after the last one was found, so that all differ
 		_, port, err := net.SplitHostPort(l.Addr().String())
 		if err != nil {
 			t.Fatal(err)
@@ -105,7 +105,7 @@ func freePorts(t *testing.T, n int) []string {
 	return ports
 }
 
-// moduleSources makes the image build fetch modules from where this machine does, and trust whom it trusts.
+// moduleSources makes the image build fetch modules from where this machine does.
 func moduleSources(t *testing.T) []string {
 	t.Helper()
 	var env []string
@@ -115,11 +115,6 @@ func moduleSources(t *testing.T) []string {
 			t.Fatal(err)
 		}
 		env = append(env, name+"="+strings.TrimSpace(string(value)))
-	}
-	for _, bundle := range []string{os.Getenv("OMNI_BUILD_CA_FILE"), os.Getenv("SSL_CERT_FILE"), "/etc/ssl/certs/ca-certificates.crt"} {
-		if file, err := os.Stat(bundle); err == nil && file.Mode().IsRegular() {
-			return append(env, "OMNI_BUILD_CA_FILE="+bundle)
-		}
 	}
 	return env
 }
@@ -145,6 +140,22 @@ func (st *stack) compose(args ...string) string {
 		st.t.Fatalf("docker compose %s: %v\n%s%s", strings.Join(args, " "), err, out, &stderr)
 	}
 	return string(out)
+}
+
+// docker runs a docker command and returns what it prints.
+func (st *stack) docker(args ...string) []byte {
+	st.t.Helper()
+	out, err := exec.CommandContext(st.t.Context(), "docker", args...).Output()
+	if err != nil {
+		st.t.Fatalf("docker %s: %v", strings.Join(args, " "), err)
+	}
+	return out
+}
+
+// emulate steers the emulator.
+func (st *stack) emulate(method, path, body string) {
+	st.t.Helper()
+	(&emulator{program: &program{t: st.t}, control: st.control}).steer(method, path, body)
 }
 
 // readKeys takes the keys from the file as Compose understands it.
@@ -201,7 +212,7 @@ func (st *stack) wantHealthy(service string) {
 	})
 }
 
-// seconds that Prometheus needs for a scrape are part of patience.
+// promQL asks Prometheus and returns the labels of the series that it answers with.
 func (st *stack) promQL(query string) (series []map[string]string) {
 	st.t.Helper()
 	body, err := fetch(st.t, st.prometheus+"/api/v1/query?query="+url.QueryEscape(query))
