@@ -48,6 +48,8 @@ func TestErrorsHoldNoPartOfThePassword(t *testing.T) {
 		"a question mark in it":      "postgres://omni:4711?xyzzy@localhost/omni",
 		"a hash in it":               "postgres://omni:4711#xyzzy@localhost/omni",
 		"a bare percent sign in it":  "postgres://omni:4711%xyzzy@localhost/omni",
+		"no host":                    "postgres://omni:xyzzy4711",
+		"no @":                       "postgres://omni:xyzzy:4711/omni",
 		"a bad port":                 "postgres://omni:xyzzy4711@localhost:port/omni",
 		"a bad parameter":            "postgres://omni:xyzzy4711@localhost/omni?sslmode=maybe",
 		"a bad parameter of ours":    "postgres://omni:xyzzy4711@localhost/omni?pool_max_conns=many",
