@@ -5,7 +5,8 @@
 #
 # Behind a module proxy of your own, pass GOPROXY, GOSUMDB and the like as build arguments.
 #
-# The same source, Go version, VERSION and REVISION give the same files, times included.
+# The same source, Go version and VERSION give the same programs, byte for byte. For images that are the same to the
+# byte too, let Buildx rewrite the directories' times: SOURCE_DATE_EPOCH=0 and --output type=image,rewrite-timestamp=true.
 
 FROM golang:1.26 AS build
 WORKDIR /src

@@ -42,6 +42,7 @@ type AuditStore interface {
 	ListEvents(ctx context.Context, f domain.EventFilter) (domain.EventPage, error)
 
 	// PruneEvents deletes events recorded before the given time, which must be domain.AuditRetention ago or
-	// more, and returns how many there were.
+	// more, and returns how many there were. An implementation that deletes in larger pieces may keep some of
+	// them up to a week longer.
 	PruneEvents(ctx context.Context, before time.Time) (int64, error)
 }

@@ -120,6 +120,19 @@ func TestLeadershipMovesWhenTheLeadersSessionIsKilled(t *testing.T) {
 	first.AwaitTerm(t) // it stands again
 }
 
+// It would stay with a session that goes on and does not stand again for an hour.
+func TestLeadershipMovesWhenDutiesReturn(t *testing.T) {
+	url := postgrestest.Database(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	led := make(chan struct{}, 1)
+	var running sync.WaitGroup
+	first := open(t, url).WithPace(time.Hour, time.Hour)
+	running.Go(func() { _ = first.Lead(ctx, func(context.Context) { led <- struct{}{} }) })
+	t.Cleanup(func() { cancel(); running.Wait() })
+	await(t, "the first leader", led)
+	porttest.Campaign(t, open(t, url).WithPace(time.Hour, 20*time.Millisecond), nil).AwaitTerm(t)
+}
+
 func TestLeaderNoticesSilence(t *testing.T) {
 	url := postgrestest.Database(t)
 	p, through := behindProxy(t, url)

@@ -173,3 +173,14 @@ func TestAuditFiltersUseIndexes(t *testing.T) {
 		}
 	}
 }
+
+// The program sorts and compares by bytes; a server's locale may pass over underscores.
+func TestIndexedTextsSortByBytes(t *testing.T) {
+	got := lines(t, raw(t, postgrestest.Database(t)), `
+SELECT DISTINCT a.attrelid::regclass || '.' || a.attname
+FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
+WHERE i.indrelid::regclass::text LIKE 'omni_%' AND a.atttypid = 'text'::regtype AND a.attcollation <> '"C"'::regcollation`)
+	if len(got) != 0 {
+		t.Errorf("of another collation: %v", got)
+	}
+}

@@ -26,8 +26,8 @@ type Replica interface {
 const patience = 30 * time.Second
 
 // RunReplicas checks an implementation of ports.Replicas. create returns two or more replicas on one empty
-// database, and ends them with t.Cleanup; where there can be only one process, they may be the same. Unless
-// they call changed less often than every 30 seconds when nothing happens, the suite cannot tell notification from polling.
+// database, and ends them with t.Cleanup; where there can be only one process, they may be the same. They
+// should not poll while the suite runs: it cannot tell a call that follows a change from one that polling makes.
 func RunReplicas(t *testing.T, create func(t *testing.T) []Replica) {
 	t.Helper()
 	cases := []struct {
