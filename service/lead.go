@@ -24,7 +24,6 @@ func (s *Service) lead(ctx context.Context) error {
 	return s.cfg.Leadership.Lead(ctx, func(ctx context.Context) {
 		s.leading.Store(true)
 		defer s.leading.Store(false)
-		s.log.InfoContext(ctx, "this replica leads: it watches rotation deadlines and prunes audit events")
 		var jobs sync.WaitGroup
 		jobs.Go(func() { s.periodically(ctx, jobRotationCheck, domain.RotationCheckEvery, s.checkRotations) })
 		jobs.Go(func() { s.periodically(ctx, jobPruneEvents, pruneEvery, s.pruneEvents) })

@@ -168,23 +168,26 @@ func (k *keySet) find(ctx context.Context, id, algorithm string) ([]jwt.Verifica
 	if keys := match(set, id, algorithm); len(keys) > 0 {
 		return keys, set, nil
 	}
-	if done := k.refetch(); done != nil {
+	for range 2 { // the fetch that goes on may have been answered before the key was published
+		done := k.refetch()
+		if done == nil {
+			break
+		}
 		select {
 		case <-done:
 		case <-k.stopped:
 		case <-ctx.Done():
 			return nil, nil, errKeysNotLoaded
 		}
+		set = k.current()
+		if keys := match(set, id, algorithm); len(keys) > 0 {
+			return keys, set, nil
+		}
 	}
-	set = k.current()
-	switch keys := match(set, id, algorithm); {
-	case len(keys) > 0:
-		return keys, set, nil
-	case set == nil:
+	if set == nil {
 		return nil, nil, errKeysNotLoaded
-	default:
-		return nil, nil, errUnknownKey
 	}
+	return nil, nil, errUnknownKey
 }
 
 func match(set *[]verificationKey, id, algorithm string) []jwt.VerificationKey {

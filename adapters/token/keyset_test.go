@@ -119,6 +119,33 @@ func TestUnknownKeyLetsTheSetBeFetchedAgain(t *testing.T) {
 	})
 }
 
+// A fetch that was answered before the key was published must not be the last word on it.
+func TestUnknownKeyOutlastsTheFetchThatGoesOn(t *testing.T) {
+	i := &issuer{}
+	i.publish(jwk(rsaKey(), kid("old")))
+	inBubble(t, i, func(t *testing.T, v *token.Verifier, _ *bytes.Buffer) {
+		wantVerified(t, v, byRSA(t, "old"))
+		text, published := keySetText(jwk(rsaKey(), kid("old"))), make(chan struct{})
+		i.answers(func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = w.Write(text)
+			<-published
+		})
+		later(5 * time.Minute) // the periodic fetch has begun
+		verified := make(chan error, 1)
+		go func() {
+			_, err := v.Verify(t.Context(), byP256(t, "new"))
+			verified <- err
+		}()
+		synctest.Wait()
+		i.publish(jwk(p256Key(), kid("new")))
+		close(published)
+		if err := <-verified; err != nil {
+			t.Errorf("not verified: %v", err)
+		}
+		wantFetches(t, i, 3)
+	})
+}
+
 func TestMadeUpKeysDoNotFloodTheIssuer(t *testing.T) {
 	i := &issuer{}
 	i.publish(jwk(rsaKey(), kid("id")))
