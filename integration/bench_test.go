@@ -7,9 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/apex-tradebill/omni-secrets/adapters/envelope"
 	"github.com/apex-tradebill/omni-secrets/adapters/postgres/postgrestest"
-	"github.com/apex-tradebill/omni-secrets/domain"
 )
 
 // BenchmarkOverrideReachesTheOtherReplica measures the time from the answer of replica A to the first read of the
@@ -21,13 +19,7 @@ func BenchmarkOverrideReachesTheOtherReplica(b *testing.B) {
 	var took []time.Duration
 	for i := 0; b.Loop(); i++ {
 		value := fmt.Sprintf("injected-%d", i)
-		expiresAt := time.Now().Add(20 * time.Minute).UTC().Format(time.RFC3339)
-		sealed, err := envelope.Seal(prepared[0].key.Public(), apiKey, expiresAt, domain.NewValue([]byte(value)), 2)
-		if err != nil {
-			b.Fatal(err)
-		}
-		body := fmt.Sprintf(`{"secretType":%q,"ciphertext":%q,"expiresAt":%q}`, apiKey, sealed, expiresAt)
-		first.do("POST", glassPath, first.ops, body).want(http.StatusCreated, "")
+		first.do("POST", glassPath, first.ops, sealedBody(b, first, value)).want(http.StatusCreated, "")
 		applied := time.Now()
 		for second.do("GET", readPath+string(apiKey), second.service, "").json()["value"] != value {
 			if time.Since(applied) > patience {

@@ -6,7 +6,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/apex-tradebill/omni-secrets/adapters/envelope"
 	"github.com/apex-tradebill/omni-secrets/adapters/postgres/postgrestest"
 	"github.com/apex-tradebill/omni-secrets/domain"
 )
@@ -143,7 +145,10 @@ func TestDatabaseStopsUnderLoad(t *testing.T) {
 
 	db.Stop(t)
 	load.more(t, 200)
-	s.do("DELETE", glassPath+"/trading_api_key", s.ops, "").want(404, domain.CodeNoBreakGlass)
+	a := s.do("POST", glassPath, s.ops, sealedBody(t, s, "injected-while-the-database-is-away")).want(503, domain.CodeStateUnavailable)
+	if a.header.Get("Retry-After") == "" {
+		t.Error("no Retry-After")
+	}
 	s.do("GET", "/ops/apex-omni/secrets/audit-events", s.ops, "").want(503, domain.CodeStateUnavailable)
 	s.do("GET", statusPath, s.ops, "").want(200, "")
 	s.do("GET", "/readyz", "", "").want(200, "")
@@ -154,6 +159,21 @@ func TestDatabaseStopsUnderLoad(t *testing.T) {
 	s.wantAudited(load.end())
 	s.breakGlass(t, apiKey, "injected-after-the-database-came-back")
 	s.stop()
+}
+
+// sealedBody is a request that injects a value for 20 minutes.
+func sealedBody(t testing.TB, s *server, value string) string {
+	t.Helper()
+	key, err := envelope.ParsePublicKey(s.publicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	expiresAt := time.Now().Add(20 * time.Minute).UTC().Format(time.RFC3339)
+	sealed, err := envelope.Seal(key, apiKey, expiresAt, domain.NewValue([]byte(value)), 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf(`{"secretType":%q,"ciphertext":%q,"expiresAt":%q}`, apiKey, sealed, expiresAt)
 }
 
 // TestServeWaitsForTheDatabase: it may come up after the service.
