@@ -144,6 +144,29 @@ func TestLeaderNoticesSilence(t *testing.T) {
 	leader.AwaitTerm(t)
 }
 
+// A server that is told to stop has 10 s for all of it.
+func TestCloseEndsInSilence(t *testing.T) {
+	p, through := behindProxy(t, postgrestest.Database(t))
+	s := open(t, through)
+	insert(t, s, event(1, time.Now())) // with a connection in the pool
+	s.WithCallTimeout(300 * time.Millisecond)
+	p.setSilent(true)
+	defer p.setSilent(false)
+	if err := s.InsertEvents(t.Context(), []domain.Event{event(2, time.Now())}); err == nil {
+		t.Error("an event was stored without its server")
+	}
+	closed := make(chan error, 1) // with a call that the server has not let go of
+	go func() { closed <- s.Close() }()
+	select {
+	case err := <-closed:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("Close waits for a silent server")
+	}
+}
+
 func TestCallsEndInSilence(t *testing.T) {
 	p, through := behindProxy(t, postgrestest.Database(t))
 	s := open(t, through)
