@@ -1,8 +1,10 @@
 package domain
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -102,6 +104,22 @@ type EventFilter struct {
 	Before  int64     // only rows stored before this one; 0 for the newest
 }
 
+// Validate checks what callers write: its error is a CodeInvalidRequest that says what is possible.
+func (f EventFilter) Validate() error {
+	invalid := func(format string, args ...any) error {
+		return &Error{Code: CodeInvalidRequest, Message: fmt.Sprintf(format, args...)}
+	}
+	switch {
+	case f.Action != "" && !slices.Contains(Actions, f.Action):
+		return invalid("action must be one of %v", Actions)
+	case f.Result != "" && !slices.Contains(Results, f.Result):
+		return invalid("result must be one of %v", Results)
+	case f.Limit < 1 || f.Limit > MaxEventPage:
+		return invalid("limit must be 1 to %d", MaxEventPage)
+	}
+	return nil
+}
+
 // Sizes of a page of audit events.
 const (
 	DefaultEventPage = 100
@@ -112,4 +130,24 @@ const (
 type EventPage struct {
 	Events []Event
 	Next   int64 // the Before of the next page; 0 when this was the last
+}
+
+// Cursor is Next as callers carry it to ask for the next page; "" after the last.
+func (p EventPage) Cursor() string {
+	if p.Next == 0 {
+		return ""
+	}
+	return base64.RawURLEncoding.EncodeToString([]byte(strconv.FormatInt(p.Next, 10)))
+}
+
+// ParseCursor is the Before that a Cursor stands for. Its error is a CodeInvalidRequest.
+func ParseCursor(cursor string) (int64, error) {
+	digits, err := base64.RawURLEncoding.DecodeString(cursor)
+	if err == nil {
+		var before int64
+		if before, err = strconv.ParseInt(string(digits), 10, 64); err == nil && before > 0 {
+			return before, nil
+		}
+	}
+	return 0, &Error{Code: CodeInvalidRequest, Message: "cursor must be the nextCursor of an earlier answer"}
 }

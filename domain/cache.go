@@ -43,6 +43,7 @@ type CacheState struct {
 	Failures    int    // consecutive
 	LastFailure Reason // of those Failures
 	DeniedAt    time.Time
+	Revoked     bool // an authoritative failure said that there is no such value (any more)
 	NextFetch   time.Time
 }
 
@@ -67,7 +68,10 @@ func (p CachePolicy) Fail(s CacheState, reason Reason, now time.Time, spread flo
 	if reason.Severity() == Denied && s.DeniedAt.IsZero() {
 		s.DeniedAt = now
 	}
-	if reason.Severity() == Authoritative || !now.Before(p.ServeUntil(s)) {
+	if reason.Severity() == Authoritative {
+		s.Revoked = true
+	}
+	if s.Revoked || !now.Before(p.ServeUntil(s)) {
 		s = s.evicted()
 	}
 	return s
@@ -98,6 +102,31 @@ func (p CachePolicy) Servable(s CacheState, now time.Time) (ok, stale bool) {
 		return false, false
 	}
 	return true, !s.DeniedAt.IsZero() || !now.Before(p.FreshUntil(s))
+}
+
+// Withdrawn reports whether the value must not be used by anybody who still has it: its backend said that there is
+// no such value, or has not given it out for DeniedGrace. Otherwise a state without a value just has none.
+func (p CachePolicy) Withdrawn(s CacheState, now time.Time) bool {
+	return s.Revoked || !s.DeniedAt.IsZero() && !now.Before(s.DeniedAt.Add(p.DeniedGrace))
+}
+
+// NextTurn is the first instant after now at which Servable or Withdrawn change by time alone; zero when they
+// never do.
+func (p CachePolicy) NextTurn(s CacheState, now time.Time) time.Time {
+	var next time.Time
+	consider := func(t time.Time) {
+		if t.After(now) && (next.IsZero() || t.Before(next)) {
+			next = t
+		}
+	}
+	if !s.Value.IsZero() {
+		consider(p.FreshUntil(s))
+		consider(p.ServeUntil(s))
+	}
+	if !s.DeniedAt.IsZero() {
+		consider(s.DeniedAt.Add(p.DeniedGrace))
+	}
+	return next
 }
 
 func (p CachePolicy) backoff(failures int) time.Duration {

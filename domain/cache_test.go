@@ -111,3 +111,44 @@ func TestCacheAlerts(t *testing.T) {
 		}
 	}
 }
+
+func TestWithdrawnAndNextTurn(t *testing.T) {
+	p := domain.DefaultCachePolicy()
+	fail := func(s domain.CacheState, after time.Duration, reasons ...domain.Reason) domain.CacheState {
+		for _, r := range reasons {
+			s = p.Fail(s, r, t0.Add(after), 0)
+		}
+		return s
+	}
+	const never = -1
+	for _, c := range []struct {
+		name      string
+		state     domain.CacheState
+		after     time.Duration
+		withdrawn bool
+		turn      time.Duration // after t0
+	}{
+		{"empty", domain.CacheState{}, 0, false, never},
+		{"fresh", fetched(p), 0, false, 5 * time.Minute},
+		{"stale", fetched(p), 5 * time.Minute, false, 35 * time.Minute},
+		{"past its time", fetched(p), 35 * time.Minute, false, never},
+		{"outage at start", fail(domain.CacheState{}, time.Minute, domain.ReasonUnavailable), time.Hour, false, never},
+		{"denied, in its grace", fail(fetched(p), 4*time.Minute, domain.ReasonPermissionDenied), 6 * time.Minute, false, 9 * time.Minute},
+		{"denied, after the grace", fail(fetched(p), 4*time.Minute, domain.ReasonPermissionDenied), 9 * time.Minute, true, never},
+		{"denied at start", fail(domain.CacheState{}, time.Minute, domain.ReasonPermissionDenied), time.Minute, false, 6 * time.Minute},
+		{"denied, then an outage", fail(fetched(p), 4*time.Minute, domain.ReasonPermissionDenied, domain.ReasonUnavailable), 9 * time.Minute, true, never},
+		{"revoked", fail(fetched(p), time.Minute, domain.ReasonNotFound), time.Minute, true, never},
+		{"revoked, then an outage", fail(fetched(p), time.Minute, domain.ReasonNotFound, domain.ReasonUnavailable), time.Minute, true, never},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			now := t0.Add(c.after)
+			if got := p.Withdrawn(c.state, now); got != c.withdrawn {
+				t.Errorf("Withdrawn = %v", got)
+			}
+			turn := p.NextTurn(c.state, now)
+			if c.turn == never && !turn.IsZero() || c.turn != never && !turn.Equal(t0.Add(c.turn)) {
+				t.Errorf("NextTurn = %v, want %v after the start", turn, c.turn)
+			}
+		})
+	}
+}

@@ -23,6 +23,7 @@ const (
 	CodeRefreshFailed            Code = "REFRESH_FAILED"
 	CodeStateUnavailable         Code = "STATE_UNAVAILABLE"
 	CodeAuditUnavailable         Code = "AUDIT_UNAVAILABLE"
+	CodeShuttingDown             Code = "SHUTTING_DOWN"
 	CodeInternal                 Code = "INTERNAL"
 )
 

@@ -12,14 +12,14 @@ import (
 //
 // Errors are *domain.Error: CodeForbidden, CodeInvalidRequest, CodeStateUnavailable.
 func (s *Service) ListEvents(ctx context.Context, call Call, f domain.EventFilter) (domain.EventPage, error) {
-	if err := s.authorize(ctx, call, domain.ScopeAudit, ""); err != nil {
+	if err := s.Authorize(ctx, call, domain.ScopeAudit, ""); err != nil {
 		return domain.EventPage{}, err
 	}
 	if f.Limit == 0 {
 		f.Limit = domain.DefaultEventPage
 	}
-	if f.Limit < 1 || f.Limit > domain.MaxEventPage {
-		return domain.EventPage{}, &domain.Error{Code: domain.CodeInvalidRequest, Message: fmt.Sprintf("limit must be 1 to %d", domain.MaxEventPage)}
+	if err := f.Validate(); err != nil {
+		return domain.EventPage{}, err
 	}
 	page, err := s.cfg.Audit.ListEvents(ctx, f)
 	if err != nil {
@@ -28,21 +28,10 @@ func (s *Service) ListEvents(ctx context.Context, call Call, f domain.EventFilte
 	return page, nil
 }
 
-// RefuseToken audits a request that came without a valid token, for the edge that refused it.
-func (s *Service) RefuseToken(ctx context.Context, requestID, why string) {
-	e := s.event(Call{RequestID: requestID}, domain.ActionAccessDenied, "", domain.ResultDenied)
-	e.ErrorCode, e.Reason = string(domain.CodeUnauthenticated), why
-	s.note(ctx, e)
-}
-
-// Authorize refuses, and audits, a call whose token lacks the scope. Each use case does so by itself; an edge
-// that must read a request's body first asks before, so that such a caller is told nothing else.
-func (s *Service) Authorize(ctx context.Context, call Call, scope domain.Scope) error {
-	return s.authorize(ctx, call, scope, "")
-}
-
-// authorize refuses, and audits, a call whose token lacks the scope.
-func (s *Service) authorize(ctx context.Context, call Call, scope domain.Scope, t domain.SecretType) error {
+// Authorize refuses, and audits, a call whose token lacks the scope. t is what the call is about, "" when that is
+// not known. Each use case does so by itself; an edge that checks a request's body asks before, so that such a caller
+// is told nothing else.
+func (s *Service) Authorize(ctx context.Context, call Call, scope domain.Scope, t domain.SecretType) error {
 	if call.Principal.Allows(scope) {
 		return nil
 	}

@@ -12,6 +12,6 @@
 //	                     ^              |
 //	                     '---fetched----'
 //
-// The edges call the use cases (Read, Refresh, ApplyOverride, ClearOverride, Status, ListEvents); Run does
+// The edges call the use cases (Read, Watch, Refresh, ApplyOverride, ClearOverride, Status, ListEvents); Run does
 // the work that no one waits for.
 package service

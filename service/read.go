@@ -16,15 +16,15 @@ import (
 // CodeAuditUnavailable.
 func (s *Service) Read(ctx context.Context, call Call, t domain.SecretType) (domain.Served, error) {
 	began := time.Now()
-	if err := s.authorize(ctx, call, domain.ScopeRead, t); err != nil {
+	if err := s.Authorize(ctx, call, domain.ScopeRead, t); err != nil {
 		return domain.Served{}, err
 	}
 	sl, ok := s.slots[t]
 	if !ok {
 		return domain.Served{}, s.refuseUnknown(ctx, call, domain.ActionRead, t)
 	}
-	if !sl.entry.MayRead(call.Principal.Subject) {
-		return domain.Served{}, s.deny(ctx, call, t, "the catalog does not list this subject among the readers of "+string(t))
+	if err := s.mayRead(ctx, call, sl); err != nil {
+		return domain.Served{}, err
 	}
 	served, ok := sl.serve(began)
 	if !ok {
@@ -34,20 +34,36 @@ func (s *Service) Read(ctx context.Context, call Call, t domain.SecretType) (dom
 		}
 	}
 
+	if err := s.recordRead(ctx, call, served, began); err != nil {
+		return domain.Served{}, err
+	}
+	return served, nil
+}
+
+// mayRead refuses, and audits, a caller that is not among the secret's readers.
+func (s *Service) mayRead(ctx context.Context, call Call, sl *slot) error {
+	if sl.entry.MayRead(call.Principal.Subject) {
+		return nil
+	}
+	return s.deny(ctx, call, sl.entry.Type, "the catalog does not list this subject among the readers of "+string(sl.entry.Type))
+}
+
+// recordRead journals and counts a read that is about to be answered.
+func (s *Service) recordRead(ctx context.Context, call Call, served domain.Served, began time.Time) error {
 	err := s.cfg.Journal.Append(ctx, domain.Event{
-		ID: s.events.next(), Type: t, Action: domain.ActionRead, Actor: call.Principal.Actor(), Result: domain.ResultSuccess,
+		ID: s.events.next(), Type: served.Type, Action: domain.ActionRead, Actor: call.Principal.Actor(), Result: domain.ResultSuccess,
 		Version: served.Version, Source: served.Source, Duration: time.Since(began),
 		RequestID: call.RequestID, ReplicaID: s.cfg.ReplicaID, RecordedAt: began,
 	})
 	if err != nil {
-		return domain.Served{}, s.auditUnavailable(ctx, err)
+		return s.auditUnavailable(ctx, err)
 	}
 	if served.Source == domain.SourceBreakGlass {
-		s.cfg.Meter.SecretRead(t, domain.SourceBreakGlass, false)
+		s.cfg.Meter.SecretRead(served.Type, domain.SourceBreakGlass, false)
 	} else {
-		s.cfg.Meter.SecretRead(t, domain.SourceCache, served.Stale)
+		s.cfg.Meter.SecretRead(served.Type, domain.SourceCache, served.Stale)
 	}
-	return served, nil
+	return nil
 }
 
 // awaitFetch waits for the fetch of a secret that has no value, unless one failed a moment ago.

@@ -28,7 +28,8 @@ type RefreshFailure struct {
 // Errors are *domain.Error: CodeForbidden, CodeUnknownSecretType, CodeAuditUnavailable, and CodeRefreshFailed
 // together with the failures when nothing could be refreshed.
 func (s *Service) Refresh(ctx context.Context, call Call, t domain.SecretType) (Refreshed, error) {
-	if err := s.authorize(ctx, call, domain.ScopeCacheRefresh, t); err != nil {
+	ctx = context.WithoutCancel(ctx) // it is finished even if the caller goes away; each step bounds its own time
+	if err := s.Authorize(ctx, call, domain.ScopeCacheRefresh, t); err != nil {
 		return Refreshed{}, err
 	}
 	slots := s.order

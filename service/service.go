@@ -34,6 +34,7 @@ type Config struct {
 	Journal   ports.AuditJournal
 	Drain     ports.JournalReader
 	Envelopes ports.EnvelopeOpener // nil refuses every override
+	Tokens    ports.TokenVerifier  // nil when Authenticate is not used
 	Meter     ports.Meter
 	Logger    *slog.Logger
 
@@ -52,6 +53,7 @@ type Service struct {
 	order []*slot // as the catalog lists them
 
 	events    eventIDs
+	requests  requestIDs
 	schedule  *schedule
 	served    *servedNotes
 	overrides sync.Mutex        // held while overrides change in the database and then here
@@ -60,6 +62,9 @@ type Service struct {
 	rotations rotationMonitor
 	leading   atomic.Bool
 	refreshed int64 // Seq of the last refresh request that was followed
+
+	ending     context.Context // done when watches are to end
+	endWatches context.CancelFunc
 
 	life    context.Context // of fetches: ends when Run ends, not with the reader that asked
 	endLife context.CancelFunc
@@ -83,6 +88,7 @@ func New(cfg Config) (*Service, error) {
 		cfg: cfg, log: cfg.Logger,
 		slots:    make(map[domain.SecretType]*slot, len(cfg.Catalog)),
 		events:   newEventIDs(),
+		requests: newRequestIDs(),
 		schedule: newSchedule(),
 		served:   newServedNotes(),
 		expiries: make(chan struct{}, 1),
@@ -90,6 +96,7 @@ func New(cfg Config) (*Service, error) {
 		tried:     make(chan struct{}),
 		rotations: rotationMonitor{overdue: make(map[domain.SecretType]int)},
 	}
+	s.ending, s.endWatches = context.WithCancel(context.Background())
 	var errs []error
 	for _, e := range cfg.Catalog {
 		backend, ok := cfg.Backends[e.Backend]
@@ -126,6 +133,7 @@ func (s *Service) Start(ctx context.Context) error {
 func (s *Service) Run(ctx context.Context) error {
 	defer s.fetches.closeAndWait()
 	defer s.endLife()
+	defer s.EndWatches()
 
 	workers, ctx := errgroup.WithContext(ctx)
 	for _, work := range []func(context.Context) error{
@@ -147,6 +155,9 @@ func (s *Service) Run(ctx context.Context) error {
 // fetched does not: the others are served.
 func (s *Service) NotReady() []string {
 	var missing []string
+	if s.ending.Err() != nil {
+		missing = append(missing, "it is about to stop")
+	}
 	if !s.started.Load() {
 		missing = append(missing, "overrides and metadata are not loaded from the database yet")
 	}
@@ -164,12 +175,6 @@ func (s *Service) AwaitFirstFetches(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-}
-
-// Call is one request to a use case: who makes it, and the id under which logs and audit events know it.
-type Call struct {
-	Principal domain.Principal
-	RequestID string
 }
 
 // eventIDs numbers the audit events of this process.

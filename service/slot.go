@@ -21,6 +21,10 @@ type slot struct {
 	flight *flight    // the fetch under way, if any
 	again  bool       // and another is to follow it
 
+	watches map[*Watch]int // guarded by mu, as what follows; the slot's index in each
+	shown   appearance     // what they were last woken for
+	turn    *time.Timer    // wakes them when the state changes by time alone; nil without watches
+
 	due      time.Time // place in the schedule, guarded by it
 	position int
 }
@@ -59,7 +63,78 @@ func (sl *slot) changeLocked(f func(*view)) (before, after view) {
 	after = before
 	f(&after)
 	sl.view.Store(&after)
+	sl.wakeWatches()
 	return before, after
+}
+
+// follow has w marked at index i whenever the secret's state changes.
+func (sl *slot) follow(w *Watch, i int) {
+	sl.mu.Lock()
+	defer sl.mu.Unlock()
+	if sl.watches == nil {
+		sl.watches = make(map[*Watch]int)
+		sl.turn = time.AfterFunc(time.Hour, sl.turned)
+	}
+	sl.watches[w] = i
+	sl.wakeWatches()
+}
+
+func (sl *slot) unfollow(w *Watch) {
+	sl.mu.Lock()
+	defer sl.mu.Unlock()
+	delete(sl.watches, w)
+	if len(sl.watches) == 0 && sl.turn != nil {
+		sl.turn.Stop()
+		sl.watches, sl.turn = nil, nil
+	}
+}
+
+func (sl *slot) turned() {
+	sl.mu.Lock()
+	defer sl.mu.Unlock()
+	sl.wakeWatches()
+}
+
+// wakeWatches marks the watches when there is something to tell them, and sets the timer for the next turn.
+func (sl *slot) wakeWatches() {
+	if len(sl.watches) == 0 {
+		return
+	}
+	now := time.Now()
+	if next := sl.nextTurn(now); next.IsZero() {
+		sl.turn.Stop()
+	} else {
+		sl.turn.Reset(next.Sub(now))
+	}
+	if shown := sl.update(now).appearance(); shown != sl.shown {
+		sl.shown = shown
+		for w, i := range sl.watches {
+			w.mark(i)
+		}
+	}
+}
+
+// nextTurn is when the state changes by time alone; zero for never.
+func (sl *slot) nextTurn(now time.Time) time.Time {
+	v := sl.snapshot()
+	next := sl.policy.NextTurn(v.state, now)
+	if end := v.override.ExpiresAt; v.overridden(now) && (next.IsZero() || end.Before(next)) {
+		next = end
+	}
+	return next
+}
+
+// update is the secret's state at now.
+func (sl *slot) update(now time.Time) Update {
+	u := Update{Type: sl.entry.Type}
+	served, ok := sl.serve(now)
+	if ok {
+		u.Served = served
+		return u
+	}
+	state := sl.snapshot().state
+	u.Reason, u.Withdrawn = state.LastFailure, sl.policy.Withdrawn(state, now)
+	return u
 }
 
 // overridden reports whether the override is served at now.

@@ -30,7 +30,7 @@ type SecretStatus struct {
 //
 // Errors are *domain.Error: CodeForbidden.
 func (s *Service) Status(ctx context.Context, call Call) ([]SecretStatus, error) {
-	if err := s.authorize(ctx, call, domain.ScopeStatus, ""); err != nil {
+	if err := s.Authorize(ctx, call, domain.ScopeStatus, ""); err != nil {
 		return nil, err
 	}
 	if err := s.readMetadata(ctx); err != nil {

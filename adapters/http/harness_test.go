@@ -72,13 +72,13 @@ func newFixture(t *testing.T) *fixture {
 		Catalog: catalog, Policy: domain.DefaultCachePolicy(), Environment: "test", ReplicaID: "replica-1",
 		Backends: map[string]ports.SecretBackend{"gsm": f.backend},
 		Metadata: f.store, Overrides: f.store, Audit: f.store, Journal: f.journal, Drain: f.journal,
-		Envelopes: plainEnvelopes{}, Leadership: memory.NewAlone(), Meter: memory.NewMeter(), Logger: log,
+		Envelopes: plainEnvelopes{}, Tokens: namedTokens{}, Leadership: memory.NewAlone(), Meter: memory.NewMeter(), Logger: log,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	f.handler = api.New(api.Config{
-		Service: f.service, Tokens: namedTokens{}, Logger: log,
+		Service: f.service, Logger: log,
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "text/plain; version=0.0.4")
 			_, _ = io.WriteString(w, "omni_leader 1\n")

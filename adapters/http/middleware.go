@@ -1,15 +1,10 @@
 package http
 
 import (
-	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
-	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/apex-tradebill/omni-secrets/domain"
@@ -25,32 +20,14 @@ type handler func(w http.ResponseWriter, r *http.Request, call service.Call) err
 func (a *api) authenticated(h handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		requestID := w.Header().Get(requestIDHeader)
-		principal, err := a.principal(r)
-		if err != nil {
-			a.Service.RefuseToken(r.Context(), requestID, err.Message)
-			a.problem(w, r, err, nil)
-			return
+		call, err := a.Service.Authenticate(r.Context(), r.Header.Get("Authorization"), requestID)
+		if err == nil {
+			err = h(w, r, call)
 		}
-		if err := h(w, r, service.Call{Principal: principal, RequestID: requestID}); err != nil {
+		if err != nil {
 			a.problem(w, r, err, nil)
 		}
 	})
-}
-
-func (a *api) principal(r *http.Request) (domain.Principal, *domain.Error) {
-	header := r.Header.Get("Authorization")
-	if header == "" {
-		return domain.Principal{}, &domain.Error{Code: domain.CodeUnauthenticated, Message: "send a token: Authorization: Bearer <JWT>"}
-	}
-	scheme, token, ok := strings.Cut(header, " ")
-	if token = strings.TrimSpace(token); !ok || token == "" || !strings.EqualFold(scheme, "Bearer") {
-		return domain.Principal{}, &domain.Error{Code: domain.CodeUnauthenticated, Message: "the Authorization header must be: Bearer <JWT>"}
-	}
-	principal, err := a.Tokens.Verify(r.Context(), token)
-	if err != nil {
-		return domain.Principal{}, &domain.Error{Code: domain.CodeUnauthenticated, Message: err.Error()}
-	}
-	return principal, nil
 }
 
 // observed gives each request an id, measures it, answers what no route takes, and survives a panic.
@@ -58,7 +35,7 @@ func (a *api) observed(mux *http.ServeMux) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
 		header := w.Header()
-		header.Set(requestIDHeader, a.ids.of(r))
+		header.Set(requestIDHeader, a.Service.RequestID(r.Header.Get(requestIDHeader)))
 		header.Set("X-Content-Type-Options", "nosniff")
 		header.Set("Cache-Control", "no-store")
 
@@ -145,39 +122,3 @@ type discarded struct {
 func (d *discarded) Header() http.Header         { return d.header }
 func (d *discarded) Write(b []byte) (int, error) { return len(b), nil }
 func (d *discarded) WriteHeader(status int)      { d.status = status }
-
-// requestIDs names requests: with the caller's X-Request-Id when it is a plain word, otherwise with the start
-// of this process and a count.
-type requestIDs struct {
-	start string
-	count *atomic.Uint64
-}
-
-func newRequestIDs() requestIDs {
-	var b [6]byte
-	_, _ = rand.Read(b[:]) // never fails: crypto/rand
-	return requestIDs{start: hex.EncodeToString(b[:]), count: new(atomic.Uint64)}
-}
-
-func (ids requestIDs) of(r *http.Request) string {
-	if id := r.Header.Get(requestIDHeader); plainWord(id) {
-		return id
-	}
-	return ids.start + "-" + strconv.FormatUint(ids.count.Add(1), 10)
-}
-
-func plainWord(s string) bool {
-	for _, c := range []byte(s) {
-		switch {
-		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '-', c == '_', c == '.':
-		default:
-			return false
-		}
-	}
-	return s != "" && len(s) <= 64
-}
-
-// detached lets work that must be finished outlive a client that went away.
-func detached(r *http.Request) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(r.Context()), 30*time.Second)
-}

@@ -27,6 +27,7 @@ var statusOf = map[domain.Code]int{
 	domain.CodeRefreshFailed:            http.StatusServiceUnavailable,
 	domain.CodeStateUnavailable:         http.StatusServiceUnavailable,
 	domain.CodeAuditUnavailable:         http.StatusServiceUnavailable,
+	domain.CodeShuttingDown:             http.StatusServiceUnavailable,
 	domain.CodeInternal:                 http.StatusInternalServerError,
 }
 

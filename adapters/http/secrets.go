@@ -36,7 +36,7 @@ func failuresOf(failures []service.RefreshFailure) []refreshFailure {
 }
 
 func (a *api) refresh(w http.ResponseWriter, r *http.Request, call service.Call) error {
-	if err := a.Service.Authorize(r.Context(), call, domain.ScopeCacheRefresh); err != nil {
+	if err := a.Service.Authorize(r.Context(), call, domain.ScopeCacheRefresh, ""); err != nil {
 		return err
 	}
 	var body refreshRequest
@@ -49,9 +49,7 @@ func (a *api) refresh(w http.ResponseWriter, r *http.Request, call service.Call)
 			return invalid("secretType is empty; leave it out to refresh the whole catalog")
 		}
 	}
-	ctx, cancel := detached(r)
-	defer cancel()
-	done, err := a.Service.Refresh(ctx, call, t)
+	done, err := a.Service.Refresh(r.Context(), call, t)
 	if err != nil && len(done.Failures) > 0 {
 		a.problem(w, r, err, done.Failures)
 		return nil

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/apex-tradebill/omni-secrets/ports"
 	"github.com/apex-tradebill/omni-secrets/service"
 )
 
@@ -27,21 +26,17 @@ type Build struct {
 // Config is what the API is made of. Everything is required.
 type Config struct {
 	Service *service.Service
-	Tokens  ports.TokenVerifier
 	Metrics http.Handler // GET /metrics
 	Observe func(method, route string, status int, took time.Duration)
 	Logger  *slog.Logger
 	Build   Build
 }
 
-type api struct {
-	Config
-	ids requestIDs
-}
+type api struct{ Config }
 
 // New returns the handler of the whole API. It is safe for concurrent use.
 func New(cfg Config) http.Handler {
-	a := &api{Config: cfg, ids: newRequestIDs()}
+	a := &api{cfg}
 	mux := http.NewServeMux()
 
 	mux.Handle("POST /internal/apex-omni/secrets/cache/refresh", a.authenticated(a.refresh))

@@ -90,6 +90,9 @@ func New(c Config) (*Metrics, error) {
 	return m, nil
 }
 
+// Provider makes instruments for a library that measures by itself. Those of calls are shown; see rpcDurations.
+func (m *Metrics) Provider() metric.MeterProvider { return m.provider }
+
 // Handler answers scrapes in Prometheus' text format.
 func (m *Metrics) Handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})

@@ -1,0 +1,60 @@
+package connect
+
+import (
+	"context"
+	"net/http"
+
+	"connectrpc.com/connect"
+
+	"github.com/apex-tradebill/omni-secrets/domain"
+	"github.com/apex-tradebill/omni-secrets/gen/omni/secrets/v1/secretsv1connect"
+	"github.com/apex-tradebill/omni-secrets/service"
+)
+
+const requestIDHeader = "X-Request-Id"
+
+// scopeOf is what a token must allow for each procedure. What is not in it is refused.
+var scopeOf = map[string]domain.Scope{
+	secretsv1connect.SecretsServiceGetSecretProcedure:    domain.ScopeRead,
+	secretsv1connect.SecretsServiceWatchSecretsProcedure: domain.ScopeRead,
+	secretsv1connect.SecretsServiceRefreshCacheProcedure: domain.ScopeCacheRefresh,
+
+	secretsv1connect.OpsServiceGetStatusProcedure:       domain.ScopeStatus,
+	secretsv1connect.OpsServiceApplyBreakGlassProcedure: domain.ScopeBreakGlass,
+	secretsv1connect.OpsServiceClearBreakGlassProcedure: domain.ScopeBreakGlass,
+	secretsv1connect.OpsServicePreviewRotationProcedure: domain.ScopeRotate,
+	secretsv1connect.OpsServiceBeginRotationProcedure:   domain.ScopeRotate,
+	secretsv1connect.OpsServicePromoteRotationProcedure: domain.ScopeRotate,
+	secretsv1connect.OpsServiceAbortRotationProcedure:   domain.ScopeRotate,
+	secretsv1connect.OpsServiceListAuditEventsProcedure: domain.ScopeAudit,
+}
+
+type callKey struct{}
+
+// callOf is the call that admit let in.
+func callOf(ctx context.Context) service.Call {
+	call, _ := ctx.Value(callKey{}).(service.Call)
+	return call
+}
+
+// admit lets in who has a valid token.
+func (a *api) admit(ctx context.Context, _ connect.Spec, _ connect.Peer, header http.Header) (context.Context, error) {
+	// served has put the id there, in the place of whatever the caller sent.
+	call, err := a.Service.Authenticate(ctx, header.Get("Authorization"), header.Get(requestIDHeader))
+	if err != nil {
+		if w, ok := ctx.Value(patientKey{}).(*patientWriter); ok {
+			w.Header().Set("WWW-Authenticate", `Bearer realm="omni-secrets"`) // a header with gRPC too, whose errors are trailers
+		}
+		return nil, a.failure(ctx, call, err)
+	}
+	return context.WithValue(ctx, callKey{}, call), nil
+}
+
+// authorize refuses a call whose token lacks the scope of the procedure.
+func (a *api) authorize(ctx context.Context, procedure string, message any) error {
+	var t domain.SecretType
+	if about, ok := message.(interface{ GetSecretType() string }); ok {
+		t = domain.SecretType(about.GetSecretType())
+	}
+	return a.Service.Authorize(ctx, callOf(ctx), scopeOf[procedure], t)
+}

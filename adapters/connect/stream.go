@@ -1,0 +1,70 @@
+package connect
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// patience is how many keep-alives one write to a client may take: one who reads is never cut off, one who does not
+// is.
+const patience = 4
+
+// healthAndReflection begins the paths of the library's services, whose streams would go on until the client ends them.
+const healthAndReflection = "/grpc."
+
+// served prepares each request: its id, and deadlines that fit streams. When the service is about to stop, it ends the
+// streams that do not so by themselves.
+func (a *api) served(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id := a.Service.RequestID(r.Header.Get(requestIDHeader))
+		r.Header.Set(requestIDHeader, id)
+		header := w.Header()
+		header.Set(requestIDHeader, id)
+		header.Set("X-Content-Type-Options", "nosniff")
+		header.Set("Cache-Control", "no-store")
+
+		ctx := r.Context()
+		if strings.HasPrefix(r.URL.Path, healthAndReflection) {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithCancel(ctx)
+			defer cancel()
+			defer context.AfterFunc(a.Service.Ending(), cancel)()
+		}
+		pw := &patientWriter{ResponseWriter: w, control: http.NewResponseController(w), patience: patience * a.KeepAlive}
+		next.ServeHTTP(pw, r.WithContext(context.WithValue(ctx, patientKey{}, pw)))
+	})
+}
+
+// patientWriter replaces the server's deadline for the whole answer, which would cut streams off, by one for each
+// write.
+type patientWriter struct {
+	http.ResponseWriter
+	control  *http.ResponseController
+	patience time.Duration
+	stream   bool
+}
+
+type patientKey struct{}
+
+// keepOpen lets an answer take as long as it wants while the client reads it.
+func keepOpen(ctx context.Context) {
+	if pw, ok := ctx.Value(patientKey{}).(*patientWriter); ok {
+		pw.stream = true
+	}
+}
+
+func (w *patientWriter) Write(b []byte) (int, error) {
+	if w.stream {
+		// What cannot have deadlines needs no others.
+		_ = w.control.SetWriteDeadline(time.Now().Add(w.patience))
+	}
+	return w.ResponseWriter.Write(b)
+}
+
+// Flush sends what was written.
+func (w *patientWriter) Flush() { _ = w.control.Flush() }
+
+// Unwrap lets http.ResponseController reach the connection.
+func (w *patientWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

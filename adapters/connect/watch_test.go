@@ -1,0 +1,290 @@
+package connect_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	rpc "connectrpc.com/connect"
+
+	"github.com/apex-tradebill/omni-secrets/adapters/connect"
+	"github.com/apex-tradebill/omni-secrets/domain"
+	secretsv1 "github.com/apex-tradebill/omni-secrets/gen/omni/secrets/v1"
+)
+
+// keepAlive makes keep-alives frequent enough for a test to see some.
+func keepAlive(d time.Duration) setting {
+	return func(c *connect.Config) { c.KeepAlive = d }
+}
+
+// stream is one caller's watch.
+type stream struct {
+	*rpc.ServerStreamForClient[secretsv1.WatchSecretsResponse]
+	t *testing.T
+}
+
+func (f *fixture) watch(ctx context.Context, p protocol, token string, types ...string) *stream {
+	f.t.Helper()
+	s, err := f.secrets(p, token).WatchSecrets(ctx, &secretsv1.WatchSecretsRequest{SecretTypes: types})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.t.Cleanup(func() { _ = s.Close() })
+	return &stream{s, f.t}
+}
+
+// next describes the next message: "TYPE VALUE SOURCE", "TYPE - REASON [withdrawn]" or "keep-alive".
+func (s *stream) next() string {
+	s.t.Helper()
+	if !s.Receive() {
+		s.t.Fatalf("the stream ended: %v", s.Err())
+	}
+	switch e := s.Msg().GetEvent().(type) {
+	case *secretsv1.WatchSecretsResponse_Secret:
+		return fmt.Sprintf("%s %s %s", e.Secret.GetSecretType(), e.Secret.GetValue(), e.Secret.GetSource())
+	case *secretsv1.WatchSecretsResponse_Unavailable:
+		text := fmt.Sprintf("%s - %s", e.Unavailable.GetSecretType(), e.Unavailable.GetReason())
+		if e.Unavailable.GetWithdrawn() {
+			text += " withdrawn"
+		}
+		return text
+	case *secretsv1.WatchSecretsResponse_KeepAlive:
+		if e.KeepAlive.GetIntervalSeconds() == 0 {
+			s.t.Errorf("keep-alive: %v", e.KeepAlive)
+		}
+		return "keep-alive"
+	default:
+		return fmt.Sprintf("%T", e)
+	}
+}
+
+func (s *stream) want(messages ...string) {
+	s.t.Helper()
+	for _, want := range messages {
+		if got := s.next(); got != want {
+			s.t.Fatalf("got %q, want %q", got, want)
+		}
+	}
+}
+
+// wantChange passes over keep-alives.
+func (s *stream) wantChange(want string) {
+	s.t.Helper()
+	for {
+		if got := s.next(); got == want {
+			return
+		} else if got != "keep-alive" {
+			s.t.Fatalf("got %q, want %q", got, want)
+		}
+	}
+}
+
+// wantEnd waits for the end of the stream.
+func (s *stream) wantEnd(code rpc.Code, info domain.Code) {
+	s.t.Helper()
+	for s.Receive() {
+	}
+	wantFailure(s.t, s.Err(), code, info)
+}
+
+func TestWatchSecrets(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture, p protocol) {
+		s := f.watch(t.Context(), p, tokenRead)
+		s.want("trading_api_key key-1 gsm", "zk_signing_seed \xff\x00seed gsm", "webhook_shared_secret - not_found withdrawn", "keep-alive")
+		f.apply("emergency", time.Minute)
+		s.want("trading_api_key emergency break_glass")
+		if _, err := f.service.Refresh(t.Context(), refresher, apiKey); err != nil {
+			t.Fatal(err)
+		}
+		s.want("trading_api_key key-1 gsm")
+		if reads := f.recorded(func(e domain.Event) bool { return e.Action == domain.ActionRead && e.Actor.ID == "subject-read" }); reads != 4 {
+			t.Errorf("%d reads are recorded, want 4", reads)
+		}
+	})
+}
+
+// The fixture's server cuts answers off after 200 ms; a watch outlives that many times.
+func TestWatchOutlivesTheServersDeadlines(t *testing.T) {
+	for _, p := range protocols {
+		t.Run(p.name, func(t *testing.T) {
+			f := newFixture(t, keepAlive(50*time.Millisecond))
+			s := f.watch(t.Context(), p, tokenRead, apiKey)
+			s.want("trading_api_key key-1 gsm")
+			for range 12 {
+				s.want("keep-alive")
+			}
+			f.apply("emergency", time.Minute)
+			s.wantChange("trading_api_key emergency break_glass")
+		})
+	}
+}
+
+func TestWatchEndsWhenTheServerStops(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture, p protocol) {
+		s := f.watch(t.Context(), p, tokenRead, apiKey)
+		s.want("trading_api_key key-1 gsm", "keep-alive")
+		f.service.EndWatches()
+		s.wantEnd(rpc.CodeUnavailable, domain.CodeShuttingDown)
+		f.watch(t.Context(), p, tokenRead, apiKey).wantEnd(rpc.CodeUnavailable, domain.CodeShuttingDown)
+	})
+}
+
+func TestWatchEndsWithItsToken(t *testing.T) {
+	for _, p := range protocols {
+		t.Run(p.name, func(t *testing.T) {
+			f := newFixture(t, keepAlive(20*time.Millisecond))
+			s := f.watch(t.Context(), p, tokenRead, apiKey)
+			s.want("trading_api_key key-1 gsm", "keep-alive")
+			f.tokens.refuse(tokenRead)
+			s.wantEnd(rpc.CodeUnauthenticated, domain.CodeUnauthenticated)
+		})
+	}
+}
+
+func TestWatchIsRefused(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture, p protocol) {
+		many := make([]string, 1001)
+		for i := range many {
+			many[i] = fmt.Sprint("type-", i)
+		}
+		for _, c := range []struct {
+			name, token string
+			types       []string
+			code        rpc.Code
+			info        domain.Code
+		}{
+			{"no token", "", nil, rpc.CodeUnauthenticated, domain.CodeUnauthenticated},
+			{"no scope", tokenCache, nil, rpc.CodePermissionDenied, domain.CodeForbidden},
+			{"no scope and an invalid field", tokenCache, []string{""}, rpc.CodePermissionDenied, domain.CodeForbidden},
+			{"an unknown type", tokenRead, []string{apiKey, "nothing"}, rpc.CodeNotFound, domain.CodeUnknownSecretType},
+			{"an empty type", tokenRead, []string{""}, rpc.CodeInvalidArgument, domain.CodeInvalidRequest},
+			{"a type twice", tokenRead, []string{apiKey, apiKey}, rpc.CodeInvalidArgument, domain.CodeInvalidRequest},
+			{"too many types", tokenRead, many, rpc.CodeInvalidArgument, domain.CodeInvalidRequest},
+			{"a message that is too large", tokenRead, []string{strings.Repeat("x", connect.MaxMessageBytes)}, rpc.CodeResourceExhausted, ""},
+		} {
+			t.Run(c.name, func(t *testing.T) {
+				f.watch(t.Context(), p, c.token, c.types...).wantEnd(c.code, c.info)
+			})
+		}
+	})
+}
+
+// The keep-alive of these is so long that only the end of the connection can end the watch; that it does end is
+// seen by goleak, and by the server's Close, which waits for its requests.
+func TestWatchEndsWithItsCaller(t *testing.T) {
+	t.Run("who cancels", func(t *testing.T) {
+		each(t, func(t *testing.T, f *fixture, p protocol) {
+			ctx, cancel := context.WithCancel(t.Context())
+			s := f.watch(ctx, p, tokenRead, apiKey)
+			s.want("trading_api_key key-1 gsm", "keep-alive")
+			cancel()
+			s.wantEnd(rpc.CodeCanceled, "")
+		})
+	})
+	t.Run("whose deadline passes", func(t *testing.T) {
+		each(t, func(t *testing.T, f *fixture, p protocol) {
+			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+			defer cancel()
+			f.watch(ctx, p, tokenRead, apiKey).wantEnd(rpc.CodeDeadlineExceeded, "")
+		})
+	})
+	t.Run("who half-closes the connection", func(t *testing.T) {
+		f := newFixture(t)
+		conn, answer := f.rawWatch()
+		if line, err := answer.ReadString('\n'); err != nil || !strings.Contains(line, "200") {
+			t.Fatalf("%q, %v", line, err)
+		}
+		if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		for { // until the server closes its half
+			if _, err := answer.ReadString('\n'); err != nil {
+				break
+			}
+		}
+	})
+	t.Run("who goes away", func(t *testing.T) {
+		f := newFixture(t)
+		conn, answer := f.rawWatch()
+		if _, err := answer.ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
+		if err := conn.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// rawWatch begins a watch on a connection of its own, as any client may do over HTTP/1.1.
+func (f *fixture) rawWatch() (net.Conn, *bufio.Reader) {
+	f.t.Helper()
+	conn, err := net.Dial("tcp", f.server.Listener.Addr().String())
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.t.Cleanup(func() { _ = conn.Close() })
+	message := []byte(`{"secretTypes":["trading_api_key"]}`)
+	enveloped := binary.BigEndian.AppendUint32([]byte{0}, uint32(len(message)))
+	enveloped = append(enveloped, message...)
+	if _, err := fmt.Fprintf(conn, "POST /omni.secrets.v1.SecretsService/WatchSecrets HTTP/1.1\r\nHost: omni\r\nAuthorization: Bearer %s\r\n"+
+		"Content-Type: application/connect+json\r\nContent-Length: %d\r\n\r\n%s", tokenRead, len(enveloped), enveloped); err != nil {
+		f.t.Fatal(err)
+	}
+	return conn, bufio.NewReader(conn)
+}
+
+// A request that is sent drop by drop does not hold the server's place longer than its deadline.
+func TestWatchRequestThatNeverEnds(t *testing.T) {
+	f := newFixture(t)
+	conn, err := net.Dial("tcp", f.server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := fmt.Fprintf(conn, "POST /omni.secrets.v1.SecretsService/WatchSecrets HTTP/1.1\r\nHost: omni\r\nAuthorization: Bearer %s\r\n"+
+		"Content-Type: application/connect+json\r\nContent-Length: 100\r\n\r\n", tokenRead); err != nil {
+		t.Fatal(err)
+	}
+	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err == nil {
+		defer response.Body.Close()
+		if strings.Contains(response.Header.Get("Content-Type"), "key-1") {
+			t.Error("it is answered")
+		}
+	} else if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
+		t.Error(err)
+	}
+}
+
+// One who does not read is cut off when the connection has taken no more for some keep-alives, and meanwhile holds
+// up nobody.
+func TestWatcherThatDoesNotRead(t *testing.T) {
+	f := newFixture(t, keepAlive(50*time.Millisecond))
+	f.server.Config.WriteTimeout = 0 // the watch bounds its writes by itself
+	conn, _ := f.rawWatch()
+	if err := conn.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
+		t.Fatal(err)
+	}
+	reader := f.watch(t.Context(), protocols[0], tokenRead, apiKey)
+	reader.want("trading_api_key key-1 gsm")
+	for i := range 200 { // 12 MB, more than any socket's buffers
+		value := fmt.Sprint(i) + strings.Repeat("x", 60_000)
+		f.backend.Set("key", value)
+		if _, err := f.service.Refresh(t.Context(), refresher, apiKey); err != nil {
+			t.Fatal(err)
+		}
+		reader.wantChange("trading_api_key " + value + " gsm")
+	}
+	for address := range f.closed {
+		if address == conn.LocalAddr().String() {
+			return
+		}
+	}
+}
