@@ -2,4 +2,6 @@
 
 package integration_test
 
+const raceDetector = true
+
 func init() { buildFlags = append(buildFlags, "-race") }

@@ -245,10 +245,16 @@ func (n *namedTokens) Verify(_ context.Context, token string) (domain.Principal,
 	return domain.Principal{Subject: "subject-" + token, Scopes: scopes}, nil
 }
 
+// panics is a ciphertext that makes the program panic.
+const panics = "panics"
+
 // plainEnvelopes stands in for the cryptography: what is after "sealed:" is the value.
 type plainEnvelopes struct{}
 
 func (plainEnvelopes) Open(e domain.Envelope) (domain.Opened, error) {
+	if e.Ciphertext == panics {
+		panic("on purpose")
+	}
 	value, ok := strings.CutPrefix(e.Ciphertext, "sealed:")
 	if !ok {
 		return domain.Opened{}, errors.New("the envelope does not open with this server's key")

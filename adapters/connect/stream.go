@@ -26,7 +26,7 @@ func (a *api) served(next http.Handler) http.Handler {
 		header.Set("Cache-Control", "no-store")
 
 		ctx := r.Context()
-		if strings.HasPrefix(r.URL.Path, healthAndReflection) {
+		if strings.HasPrefix(r.URL.Path, healthAndReflection) && !strings.HasSuffix(r.URL.Path, "/Check") {
 			var cancel context.CancelFunc
 			ctx, cancel = context.WithCancel(ctx)
 			defer cancel()

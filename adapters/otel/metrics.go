@@ -82,6 +82,7 @@ func New(c Config) (*Metrics, error) {
 		// The SDK's limit of 2,000 series an instrument would fold a catalog of 1,000 entries into one
 		// "overflow" series. Ours are bounded by the catalog, and those of requests in ObserveRequest.
 		sdk.WithCardinalityLimit(0),
+		sdk.WithView(rpcDurations),
 	)
 	meter := m.provider.Meter(scope)
 	if err := errors.Join(m.makeCounters(meter), m.makeHistograms(meter), m.makeGauges(meter, c)); err != nil {

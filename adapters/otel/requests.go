@@ -7,6 +7,7 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
+	sdk "go.opentelemetry.io/otel/sdk/metric"
 )
 
 // other stands for methods and routes that are not told apart.
@@ -19,6 +20,13 @@ const maxRequestSeries = 1000
 // (https://opentelemetry.io/docs/specs/semconv/http/http-metrics/), with three below them: reads from memory
 // would all fall into the conventions' first.
 var requestBounds = []float64{0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10}
+
+// rpcDurations gives the histogram of OpenTelemetry's semantic conventions for RPC servers, which otelconnect makes,
+// its name in Prometheus and our bounds. Its labels are the call, its protocol and the code that it ended with.
+var rpcDurations = sdk.NewView(sdk.Instrument{Name: "rpc.server.call.duration"}, sdk.Stream{
+	Name:        "rpc_server_call_duration_seconds",
+	Aggregation: sdk.AggregationExplicitBucketHistogram{Boundaries: requestBounds},
+})
 
 type requestLabels struct {
 	method, route string

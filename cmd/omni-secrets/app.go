@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,6 +13,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/apex-tradebill/omni-secrets/adapters/connect"
 	"github.com/apex-tradebill/omni-secrets/adapters/gsm"
 	api "github.com/apex-tradebill/omni-secrets/adapters/http"
 	"github.com/apex-tradebill/omni-secrets/adapters/journal"
@@ -29,11 +31,17 @@ const (
 	flushTimeout = 2 * time.Second // for audit events still in the journal, after that
 )
 
+const (
+	maxStreams = 1000             // on one HTTP/2 connection
+	pingAfter  = 30 * time.Second // of silence on one, and for its answer: what is dead is noticed within a minute
+)
+
 // app is a server with all its parts.
 type app struct {
 	log     *slog.Logger
 	service *service.Service
 	handler http.Handler
+	tls     *tls.Config    // nil for plain HTTP
 	close   []func() error // in the order of opening
 }
 
@@ -55,7 +63,7 @@ func newApp(ctx context.Context, c config, log *slog.Logger) (_ *app, err error)
 		log.WarnContext(ctx, "break-glass is disabled: "+privateKeyEnv+" is not set")
 	}
 
-	a := &app{log: log}
+	a := &app{log: log, tls: c.tls}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.Close())
@@ -94,17 +102,32 @@ func newApp(ctx context.Context, c config, log *slog.Logger) (_ *app, err error)
 	a.service, err = service.New(service.Config{
 		Catalog: c.catalog, Policy: c.policy(), Environment: c.Environment, ReplicaID: c.ReplicaID,
 		Backends: backends, Metadata: store, Overrides: store, Audit: store, Leadership: leadership, Replicas: replicas,
-		Journal: auditJournal, Drain: auditJournal, Envelopes: envelopes, Meter: metrics, Logger: log,
+		Journal: auditJournal, Drain: auditJournal, Envelopes: envelopes, Tokens: tokens, Meter: metrics, Logger: log,
 	})
 	if err != nil {
 		return nil, err
 	}
 	metrics.ObserveState(func() otel.State { return stateOf(a.service, time.Now()) })
-	a.handler = api.New(api.Config{
-		Service: a.service, Tokens: tokens, Metrics: metrics.Handler(), Observe: metrics.ObserveRequest, Logger: log,
+	rpc, err := connect.New(connect.Config{Service: a.service, Meters: metrics.Provider(), Logger: log})
+	if err != nil {
+		return nil, err
+	}
+	a.handler = onOnePort(rpc, api.New(api.Config{
+		Service: a.service, Metrics: metrics.Handler(), Observe: metrics.ObserveRequest, Logger: log,
 		Build: api.Build{Version: build.Version, Revision: build.Revision, GoVersion: build.GoVersion},
-	})
+	}))
 	return a, nil
+}
+
+// onOnePort gives each request to the API that it is for.
+func onOnePort(rpc, rest http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if connect.Serves(r.URL.Path) {
+			rpc.ServeHTTP(w, r)
+		} else {
+			rest.ServeHTTP(w, r)
+		}
+	})
 }
 
 // Close closes the parts, the last opened first.
@@ -127,6 +150,9 @@ func (a *app) Run(ctx context.Context, ln net.Listener, onReady func()) error {
 	}
 	server := &http.Server{
 		Handler:           a.handler,
+		TLSConfig:         a.tls,
+		Protocols:         protocols(),
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams, SendPingTimeout: pingAfter, PingTimeout: pingAfter},
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       15 * time.Second,
 		WriteTimeout:      time.Minute, // a refresh waits for backends
@@ -138,7 +164,11 @@ func (a *app) Run(ctx context.Context, ln net.Listener, onReady func()) error {
 	parts, running := errgroup.WithContext(work)
 	parts.Go(func() error { return a.service.Run(running) })
 	parts.Go(func() error {
-		if err := server.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+		serve := server.Serve
+		if a.tls != nil {
+			serve = func(ln net.Listener) error { return server.ServeTLS(ln, "", "") }
+		}
+		if err := serve(ln); !errors.Is(err, http.ErrServerClosed) {
 			return err
 		}
 		return nil
@@ -155,6 +185,7 @@ func (a *app) Run(ctx context.Context, ln net.Listener, onReady func()) error {
 		case <-running.Done():
 		}
 		a.log.InfoContext(ctx, "stopping: requests under way are answered first")
+		a.service.EndWatches()
 		draining, cancel := context.WithTimeout(work, drainTimeout)
 		defer cancel()
 		if err := server.Shutdown(draining); err != nil {
@@ -177,6 +208,15 @@ func (a *app) Run(ctx context.Context, ln net.Listener, onReady func()) error {
 		return nil
 	}
 	return err
+}
+
+// protocols are HTTP/1.1 and HTTP/2, also without TLS: gRPC needs the latter.
+func protocols() *http.Protocols {
+	p := new(http.Protocols)
+	p.SetHTTP1(true)
+	p.SetHTTP2(true)
+	p.SetUnencryptedHTTP2(true)
+	return p
 }
 
 // openBackends opens those that the catalog uses.

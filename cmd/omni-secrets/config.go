@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -30,6 +31,8 @@ type config struct {
 
 	DatabaseURL string `env:"DATABASE_URL"`
 	Listen      string `env:"OMNI_LISTEN" envDefault:"127.0.0.1:8080"`
+	TLSCertFile string `env:"OMNI_TLS_CERT_FILE"` // without both it serves plain HTTP
+	TLSKeyFile  string `env:"OMNI_TLS_KEY_FILE"`
 
 	CatalogFile  string `env:"OMNI_CATALOG_FILE"` // the embedded catalog when empty
 	GCPProjectID string `env:"GCP_PROJECT_ID"`
@@ -57,6 +60,7 @@ type config struct {
 
 	catalog    domain.Catalog
 	breakGlass *envelope.Opener // nil without a key
+	tls        *tls.Config      // nil for plain HTTP
 }
 
 // sensitive is the text of a variable that must not be printed.
@@ -94,7 +98,7 @@ func readConfig(lookupEnv func(string) (string, bool)) (config, error) {
 		// With the defaults in their place, the rest can be checked too.
 		err = env.ParseWithOptions(&c, env.Options{Environment: environment})
 	}
-	errs = append(errs, err, c.validate(), c.readCatalog(), c.readBreakGlassKey())
+	errs = append(errs, err, c.validate(), c.readTLS(), c.readCatalog(), c.readBreakGlassKey())
 	return c, errors.Join(errs...)
 }
 
@@ -197,6 +201,22 @@ func (c *config) readCatalog() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// readTLS reads the certificate and its key, when there are any.
+func (c *config) readTLS() error {
+	if c.TLSCertFile == "" && c.TLSKeyFile == "" {
+		return nil
+	}
+	if c.TLSCertFile == "" || c.TLSKeyFile == "" {
+		return errors.New("OMNI_TLS_CERT_FILE and OMNI_TLS_KEY_FILE belong together; set both, or neither for plain HTTP")
+	}
+	certificate, err := tls.LoadX509KeyPair(c.TLSCertFile, c.TLSKeyFile)
+	if err != nil {
+		return fmt.Errorf("OMNI_TLS_CERT_FILE, OMNI_TLS_KEY_FILE: %w; both are PEM, the certificate with its chain", err)
+	}
+	c.tls = &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{certificate}}
+	return nil
 }
 
 func (c *config) readBreakGlassKey() error {
