@@ -1,0 +1,117 @@
+package client_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/apex-tradebill/omni-secrets/client"
+)
+
+func TestProxyThatHoldsStreamsBack(t *testing.T) {
+	cases := map[string]struct {
+		config []func(*client.Config)
+		test   func(h *harness)
+	}{
+		"the first values come from a poll, soon": {[]func(*client.Config){only(apiKey)}, func(h *harness) {
+			h.pass(2 * time.Second)
+			h.wantValue(apiKey, "key-1", false)
+			if n := h.omni.Reads(apiKey); n != 1 {
+				h.t.Errorf("%d reads, want one", n)
+			}
+		}},
+		"polls keep values current": {[]func(*client.Config){only(apiKey)}, func(h *harness) {
+			h.pass(2 * time.Second)
+			for range 600 {
+				h.pass(time.Second)
+				h.wantValue(apiKey, "key-1", false)
+			}
+			if n := h.omni.Reads(apiKey); n < 20 || n > 45 {
+				h.t.Errorf("%d reads in ten minutes, with a poll interval of 30 s", n)
+			}
+		}},
+		"polls see changes": {[]func(*client.Config){only(apiKey)}, func(h *harness) {
+			h.pass(2 * time.Second)
+			h.omni.Set(apiKey, "key-2")
+			h.pass(client.DefaultPollInterval)
+			h.wantValue(apiKey, "key-2", false)
+			h.omni.Override(apiKey, "emergency", 90*time.Second)
+			h.pass(client.DefaultPollInterval)
+			h.wantValue(apiKey, "emergency", false)
+			h.wantChanges(apiKey+"=key-2", apiKey+"=emergency")
+		}},
+		"what comes after an override is asked for at once": {[]func(*client.Config){only(apiKey)}, func(h *harness) {
+			h.omni.Override(apiKey, "emergency", time.Minute)
+			h.pass(time.Minute - time.Millisecond)
+			h.wantValue(apiKey, "emergency", false)
+			h.pass(time.Millisecond)
+			h.wantValue(apiKey, "key-1", false)
+			h.wantChanges(apiKey + "=key-1")
+		}},
+		"a value that the server has no more is stale, for MaxStale": {[]func(*client.Config){only(apiKey)}, func(h *harness) {
+			h.pass(2 * time.Second)
+			h.omni.MakeUnavailable(apiKey, "unavailable")
+			h.pass(client.DefaultPollInterval)
+			h.wantValue(apiKey, "key-1", true)
+			h.pass(client.DefaultMaxStale)
+			h.wantNone(apiKey, client.ErrStale, client.CodeStale)
+		}},
+		"the poll interval can be chosen": {[]func(*client.Config){only(apiKey), func(cfg *client.Config) { cfg.PollInterval = 5 * time.Minute }}, func(h *harness) {
+			h.pass(time.Hour)
+			h.wantValue(apiKey, "key-1", false)
+			if n := h.omni.Reads(apiKey); n < 12 || n > 25 {
+				h.t.Errorf("%d reads in an hour", n)
+			}
+		}},
+		"a poll confirms for one and a half intervals": {[]func(*client.Config){only(apiKey), maxStale(client.NoStale)}, func(h *harness) {
+			h.pass(time.Second) // the first poll is due within a second
+			h.omni.Kill()
+			h.pass(43 * time.Second)
+			h.wantValue(apiKey, "key-1", false)
+			h.pass(2 * time.Second)
+			h.wantNone(apiKey, client.ErrStale, client.CodeStale)
+		}},
+		"the stream takes over when it gets through": {[]func(*client.Config){only(apiKey)}, func(h *harness) {
+			h.pass(time.Minute)
+			h.omni.HoldStreams(false)
+			h.pass(20 * time.Second)
+			reads := h.omni.Reads(apiKey)
+			h.pass(time.Hour)
+			if n := h.omni.Reads(apiKey) - reads; n != 0 {
+				h.t.Errorf("%d polls beside the stream", n)
+			}
+			h.omni.Set(apiKey, "key-2")
+			h.pass(0)
+			h.wantValue(apiKey, "key-2", false)
+		}},
+		"without names there is nothing to poll for, and the error says so": {nil, func(h *harness) {
+			h.pass(time.Minute)
+			h.wantNone(apiKey, client.ErrUnavailable, client.CodeNoAnswer)
+			h.wantLogged("name the secrets in Config.SecretTypes", 1)
+		}},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(h *harness) {
+				h.omni.HoldStreams(true)
+				h.follow(c.config...)
+				c.test(h)
+			})
+		})
+	}
+}
+
+func TestStreamThatFallsSilent(t *testing.T) {
+	bubble(t, func(h *harness) {
+		h.follow()
+		h.pass(time.Minute)
+		h.omni.HoldStreams(true)
+		h.omni.Set(apiKey, "key-2")
+		h.pass(confirmed + 2*time.Second)
+		h.wantValue(apiKey, "key-2", false) // by a poll
+		h.omni.HoldStreams(false)
+		h.omni.Set(apiKey, "key-3")
+		h.pass(20 * time.Second)
+		h.wantValue(apiKey, "key-3", false)
+		h.wantChanges(apiKey+"=key-2", apiKey+"=key-3")
+	})
+}
