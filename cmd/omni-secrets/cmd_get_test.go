@@ -2,11 +2,17 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
+	"time"
+
+	"github.com/apex-tradebill/omni-secrets/client/clienttest"
 )
 
 const readRoute = "GET /internal/apex-omni/secrets/trading_api_key"
@@ -149,4 +155,187 @@ func TestOutputThatCannotBeWritten(t *testing.T) {
 			t.Errorf("%s: exit code %d\n%s", args, code, &stderr)
 		}
 	}
+}
+
+// watching is a running `get --watch`.
+type watching struct {
+	t        *testing.T
+	out, err logBuffer
+	cancel   context.CancelFunc
+	ended    sync.WaitGroup
+	code     int
+}
+
+func startWatch(t *testing.T, omni *clienttest.Server, args ...string) *watching {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	w := &watching{t: t, cancel: cancel}
+	env := map[string]string{"OMNI_API_URL": omni.URL(), "OMNI_TOKEN": clienttest.Token}
+	w.ended.Go(func() {
+		w.code = run(ctx, append([]string{"get", "--watch", "--secret-type", "trading_api_key"}, args...),
+			func(name string) (string, bool) { value, ok := env[name]; return value, ok }, strings.NewReader(""), &w.out, &w.err)
+	})
+	t.Cleanup(func() {
+		cancel()
+		w.ended.Wait()
+	})
+	return w
+}
+
+// wantEnd interrupts the watch and checks what it printed in all.
+func (w *watching) wantEnd(out string, warnings ...string) {
+	w.t.Helper()
+	w.cancel()
+	w.ended.Wait()
+	if w.code != exitOK || w.out.String() != out {
+		w.t.Errorf("exit code %d, standard output:\n%s\nwant:\n%s", w.code, w.out.String(), out)
+	}
+	if n := strings.Count(w.err.String(), "\n"); n != len(warnings) {
+		w.t.Errorf("%d warnings, want %d:\n%s", n, len(warnings), w.err.String())
+	}
+	for _, warning := range warnings {
+		if !strings.Contains(w.err.String(), warning) {
+			w.t.Errorf("no warning has %q:\n%s", warning, w.err.String())
+		}
+	}
+}
+
+func TestWatchPrintsEveryValue(t *testing.T) {
+	omni := serving(t, "trading_api_key", "first")
+	w := startWatch(t, omni)
+	w.out.wait(t, "first\n")
+	omni.Set("trading_api_key", "two\nlines")
+	w.out.wait(t, "two\nlines\n")
+	omni.Withdraw("trading_api_key")
+	w.err.wait(t, "has no value now")
+	omni.Override("trading_api_key", "injected", time.Hour)
+	w.out.wait(t, "injected\n")
+	w.wantEnd("first\ntwo\nlines\ninjected\n", "warning: trading_api_key has no value now: the value was revoked")
+}
+
+func TestWatchAsJSON(t *testing.T) {
+	omni := serving(t, "trading_api_key", "<first>")
+	w := startWatch(t, omni, "-o", "json")
+	w.out.wait(t, "first")
+	omni.MarkStale("trading_api_key")
+	w.out.wait(t, `"stale":true`)
+	omni.Set("trading_api_key", "\xff\x00")
+	w.out.wait(t, "valueBase64")
+	omni.Withdraw("trading_api_key")
+	w.out.wait(t, "WITHDRAWN")
+	omni.Override("trading_api_key", "injected", time.Hour)
+	w.out.wait(t, "injected")
+	w.wantEnd(`{"secretType":"trading_api_key","value":"<first>","version":"1","source":"gsm","stale":false}
+{"secretType":"trading_api_key","value":"<first>","version":"1","source":"gsm","stale":true}
+{"secretType":"trading_api_key","valueBase64":"/wA=","version":"2","source":"gsm","stale":false}
+{"secretType":"trading_api_key","code":"WITHDRAWN","detail":"the value was revoked and must not be used any more (version_disabled); a new version, or an override, takes its place"}
+{"secretType":"trading_api_key","value":"injected","version":"bg-1","source":"break_glass","stale":false}
+`, "warning: the value is stale", "warning: trading_api_key has no value now")
+}
+
+func TestWatchReplacesAFile(t *testing.T) {
+	for _, tc := range []struct {
+		name, format, first, second string
+	}{
+		{"text", "text", "first", "second"},
+		{
+			"JSON", "json", `{"secretType":"trading_api_key","value":"first","version":"1","source":"gsm","stale":false}` + "\n",
+			`{"secretType":"trading_api_key","value":"second","version":"2","source":"gsm","stale":false}` + "\n",
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			omni := serving(t, "trading_api_key", "first")
+			omni.MarkStale("trading_api_key") // the warning tells of each write
+			path := filepath.Join(t.TempDir(), "out")
+			w := startWatch(t, omni, "-o", tc.format, "--out", path)
+			waitForFile(t, path, strings.ReplaceAll(tc.first, `"stale":false`, `"stale":true`))
+			omni.Set("trading_api_key", "second")
+			waitForFile(t, path, tc.second)
+			omni.Withdraw("trading_api_key")
+			w.err.wait(t, "has no value now")
+			waitForFile(t, path, tc.second)
+			if about, err := os.Stat(path); err != nil || about.Mode().Perm() != 0o600 {
+				t.Errorf("%v: mode %v", err, about.Mode())
+			}
+			w.wantEnd("", "is stale", "has no value now")
+		})
+	}
+}
+
+// waitForFile waits until a file has the content, which it gets as a whole.
+func waitForFile(t *testing.T, path, content string) {
+	t.Helper()
+	poll := time.NewTicker(time.Millisecond)
+	defer poll.Stop()
+	for range poll.C {
+		got, err := os.ReadFile(path)
+		if err == nil && string(got) == content {
+			return
+		}
+		if t.Context().Err() != nil {
+			t.Fatalf("%v: the file has %q, want %q", err, got, content)
+		}
+	}
+}
+
+func TestWatchGoesOnWithoutAServer(t *testing.T) {
+	omni := serving(t, "trading_api_key", "first")
+	w := startWatch(t, omni)
+	w.out.wait(t, "first\n")
+	omni.Stop()
+	w.err.wait(t, "the secrets cannot be followed")
+	omni.Set("trading_api_key", "second")
+	omni.Start()
+	w.out.wait(t, "second\n")
+	w.cancel()
+	w.ended.Wait()
+	if w.code != exitOK || w.out.String() != "first\nsecond\n" {
+		t.Errorf("exit code %d: %s", w.code, w.out.String())
+	}
+}
+
+func TestWatchWaitsForAValue(t *testing.T) {
+	omni := clienttest.NewServer(t)
+	omni.MakeUnavailable("trading_api_key", "unavailable")
+	w := startWatch(t, omni)
+	w.err.wait(t, "has no value now")
+	omni.Set("trading_api_key", "first")
+	w.out.wait(t, "first\n")
+	w.wantEnd("first\n", "trading_api_key has no value now: the server has no value (unavailable)")
+}
+
+func TestWatchThatCannotBegin(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		prepare func(*clienttest.Server)
+		timeout string
+		code    int
+		want    string
+	}{
+		{"no valid token", func(o *clienttest.Server) { o.AcceptOnly() }, "1m", exitNotAllowed, "check that the token has not expired"},
+		{"not a reader", func(o *clienttest.Server) { o.Forbid("trading_api_key") }, "1m", exitNotAllowed, "lacks scope svc.omni.secrets.read"},
+		{"no server", (*clienttest.Server).Stop, "100ms", exitUnavailable, "is the server running"},
+		{"value that is still being fetched", func(o *clienttest.Server) { o.MakeUnavailable("trading_api_key", "") }, "100ms", exitUnavailable, "--timeout"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			omni := serving(t, "trading_api_key", plaintext)
+			tc.prepare(omni)
+			o := execProcess(omni).run(t, "get", "--watch", "--secret-type", "trading_api_key", "--timeout", tc.timeout)
+			o.want(t, tc.code, tc.want)
+			if o.out != "" || strings.Count(o.err, "\n") != 2 {
+				t.Errorf("standard output: %q, standard error:\n%s", o.out, o.err)
+			}
+		})
+	}
+	process{}.run(t, "get", "--watch", "--secret-type", "trading-api-key").want(t, exitUsage, "did you mean trading_api_key?")
+	process{}.run(t, "get", "--watch", "--secret-type", "trading_api_key").want(t, exitConfig, "set OMNI_API_URL")
+}
+
+func TestWatchEndsWellAtCtrlC(t *testing.T) {
+	omni := serving(t, "trading_api_key", "first")
+	p := newProgram(t, omni, "get", "--watch", "--secret-type", "trading_api_key")
+	p.start()
+	p.wantLine("first")
+	p.signal(syscall.SIGINT)
+	p.wantEnd(exitOK)
 }

@@ -42,6 +42,8 @@ type exitError struct {
 	code int
 	err  error
 	next string // what to do about it, one line; may be empty
+
+	silent bool // the exit code says it all, as that of a child that said itself what went wrong
 }
 
 func (e *exitError) Error() string { return e.err.Error() }
@@ -93,6 +95,9 @@ func report(w io.Writer, cmd *cobra.Command, err error) int {
 	e, ok := errors.AsType[*exitError](err)
 	if !ok {
 		e = &exitError{code: exitUsage, err: err}
+	}
+	if e.silent {
+		return e.code
 	}
 	message := strings.TrimSpace(err.Error())
 	if errors.Is(err, context.Canceled) {

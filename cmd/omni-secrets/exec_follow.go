@@ -1,0 +1,130 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+
+	"github.com/apex-tradebill/omni-secrets/client"
+	"github.com/apex-tradebill/omni-secrets/domain"
+)
+
+// follow checks the settings and begins to follow secrets. changed may be nil; see client.Config.OnChange.
+func (f *clientFlags) follow(
+	s *streams, secretTypes []string, changed func(client.Change), failed *failureWarnings,
+) (*client.Client, error) {
+	api, err := f.client(s)
+	if err != nil {
+		return nil, err
+	}
+	token := client.StaticToken(api.token)
+	if f.tokenFile != "" {
+		token = client.TokenFile(f.tokenFile) // read again whenever it is needed: it may be renewed
+	}
+	following, err := client.New(client.Config{
+		BaseURLs: []string{api.base.String()}, AllowPlaintext: f.insecureHTTP, Token: token,
+		SecretTypes: secretTypes, OnChange: changed, Logger: slog.New(failed),
+	})
+	if err != nil {
+		return nil, failuref("follow the secrets: %w", err)
+	}
+	return following, nil
+}
+
+// readError is why a secret could not be had within the timeout, with the exit code that belongs to it. ctx is the one
+// of the command.
+func (f *clientFlags) readError(ctx context.Context, secretType string, err error) *exitError {
+	doing := "read " + secretType
+	if ctx.Err() != nil {
+		return failuref("%s: %w", doing, errInterrupted)
+	}
+	code := errorCode(err)
+	e := &exitError{code: exitUnavailable, err: fmt.Errorf("%s: %s (%s)", doing, errorDetail(err), errorMarks(err))}
+	switch domain.Code(code) {
+	case domain.CodeUnauthenticated:
+		e.code = exitNotAllowed
+		return e.try("check that the token has not expired and was made for this server (key, issuer, audience); 'omni-secrets token --help' makes one")
+	case domain.CodeForbidden:
+		e.code = exitNotAllowed
+		return e.try("the token lacks scope %s, or its subject is not among the readers of this secret", domain.ScopeRead)
+	case domain.CodeUnknownSecretType:
+		e.code = exitNotFound
+		return e.try("'omni-secrets status' lists the secret types of this server")
+	case domain.CodeSecretUnavailable, client.CodeWithdrawn, client.CodeOverrideEnded:
+		return e.try("'omni-secrets status' says why; in an emergency an operator can inject a value: 'omni-secrets breakglass --help'")
+	case client.CodeNoToken:
+		e.code = exitUsage
+		return e.try("check --token-file")
+	case client.CodePending:
+		return e.try("is the server running, and does 'omni-secrets status' say what it waits for? --timeout gives it more time")
+	default:
+		if errors.Is(err, client.ErrRefused) {
+			e.code = exitRefused
+		}
+		return e.try("is the server running, and a version with the Connect API? 'omni-secrets get --secret-type %s' asks it by REST", secretType)
+	}
+}
+
+// errorCode is why there is no value, in a word that does not change.
+func errorCode(err error) string {
+	if e, ok := errors.AsType[*client.Error](err); ok {
+		return e.Code
+	}
+	return client.CodeUnavailable
+}
+
+// errorDetail is why there is no value, for people.
+func errorDetail(err error) string {
+	if e, ok := errors.AsType[*client.Error](err); ok && e.Message != "" {
+		return e.Message
+	}
+	return err.Error()
+}
+
+// errorMarks are what to quote of an error.
+func errorMarks(err error) string {
+	marks := errorCode(err)
+	if e, ok := errors.AsType[*client.Error](err); ok && e.RequestID != "" {
+		marks += ", request id " + e.RequestID
+	}
+	return marks
+}
+
+// failureWarnings is a [slog.Handler] that prints what a client logs of its connection as warnings of a command. The
+// state of a secret the command has from the client itself, and knows better what to say of it.
+type failureWarnings struct {
+	s     *streams
+	shown atomic.Bool
+}
+
+// show begins to print. Until the first values are there, a failure to get them is the command's error.
+func (w *failureWarnings) show() { w.shown.Store(true) }
+
+// Enabled lets through what a user should know.
+func (w *failureWarnings) Enabled(_ context.Context, level slog.Level) bool {
+	return level >= slog.LevelWarn && w.shown.Load()
+}
+
+// Handle prints a line.
+func (w *failureWarnings) Handle(_ context.Context, record slog.Record) error {
+	line, ofSecret := record.Message, false
+	record.Attrs(func(a slog.Attr) bool {
+		if a.Key == "err" {
+			line += ": " + a.Value.Resolve().String()
+		}
+		ofSecret = ofSecret || a.Key == "secretType"
+		return true
+	})
+	if !ofSecret {
+		w.s.warn("%s", oneLine(line))
+	}
+	return nil
+}
+
+// WithAttrs leaves out what belongs to every line.
+func (w *failureWarnings) WithAttrs([]slog.Attr) slog.Handler { return w }
+
+// WithGroup does not show groups: the lines are for people.
+func (w *failureWarnings) WithGroup(string) slog.Handler { return w }
