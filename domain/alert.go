@@ -9,6 +9,12 @@ const (
 	AlertBreakGlassCleared     = "omni.alert.break_glass_cleared"
 	AlertRotationOverdue       = "omni.rotation_overdue"
 	AlertRotationDueSoon       = "omni.rotation_due_soon"
+	AlertVersionRollback       = "omni.alert.version_rollback"
+	AlertFollowUpOpen          = "omni.alert.break_glass_follow_up_open"
+	EventRotationBegun         = "omni.rotation_begun"
+	EventRotationPromoted      = "omni.rotation_promoted"
+	EventRotationAborted       = "omni.rotation_aborted"
+	EventRotationDetected      = "omni.rotation_detected"
 	EventEnvironmentViolation  = "omni.environment_violation"
 )
 

@@ -21,6 +21,12 @@ const (
 	CodeBreakGlassDisabled       Code = "BREAK_GLASS_DISABLED"
 	CodeSecretUnavailable        Code = "SECRET_UNAVAILABLE"
 	CodeRefreshFailed            Code = "REFRESH_FAILED"
+	CodeRotationInProgress       Code = "ROTATION_IN_PROGRESS"
+	CodeNoRotation               Code = "NO_ROTATION"
+	CodeSecretDeprecated         Code = "SECRET_DEPRECATED"
+	CodeVersionRejected          Code = "VERSION_REJECTED"    // it did not pass the checks that a new version must pass
+	CodeVersionUnavailable       Code = "VERSION_UNAVAILABLE" // its backend does not answer, so it could not be checked
+	CodeNoFollowUp               Code = "NO_FOLLOW_UP"
 	CodeStateUnavailable         Code = "STATE_UNAVAILABLE"
 	CodeAuditUnavailable         Code = "AUDIT_UNAVAILABLE"
 	CodeShuttingDown             Code = "SHUTTING_DOWN"

@@ -16,8 +16,8 @@ type Replicas interface {
 	// RefreshRequests returns the last request for each secret, by whichever replica.
 	RefreshRequests(ctx context.Context) ([]domain.RefreshRequest, error)
 
-	// Watch calls changed within a second of every committed change to overrides and refresh requests, by this
-	// replica or another, and after every (re)connection, since changes may have been missed while there was
+	// Watch calls changed within a second of every committed change to overrides, follow-ups, rotations and refresh
+	// requests, by this replica or another, and after every (re)connection, since changes may have been missed while there was
 	// none. Calls come one at a time and may be fewer than the changes. It reconnects by itself, calls changed
 	// now and then even when nothing seems to have happened, and returns only when ctx is done, with its error.
 	Watch(ctx context.Context, changed func()) error

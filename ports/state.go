@@ -14,8 +14,9 @@ var ErrReplay = errors.New("this envelope was used before")
 // Metadata keeps one row for every secret of the catalog. All methods are safe for concurrent use.
 type Metadata interface {
 	// EnsureMetadata inserts the rows that are missing and brings the descriptive columns of the others
-	// (environment, backend, reference, alias, owner) up to date; rotation state is never overwritten. For each
-	// row that it inserted or changed it stores event(type), all in one transaction.
+	// (environment, backend, reference, alias, owner) up to date; rotation state is never overwritten, but a secret
+	// that is another one now, by its backend, reference or alias, forgets its newest and its pinned version. For
+	// each row that it inserted or changed it stores event(type), all in one transaction.
 	EnsureMetadata(ctx context.Context, rows []domain.Metadata, event func(domain.SecretType) domain.Event) error
 
 	// ListMetadata returns every row, ordered by type.
@@ -29,9 +30,9 @@ type Metadata interface {
 // Overrides keeps break-glass overrides. At most one per secret type is open: applied and not ended. All
 // methods are safe for concurrent use, by any number of processes.
 type Overrides interface {
-	// ApplyOverride stores o and the event in one transaction, and ends the override of the same type that is
-	// open, if any, as domain.EndReplaced with the event that ended returns for it. ErrReplay when an override
-	// with the same digest was ever stored.
+	// ApplyOverride stores o, its follow-up and the event in one transaction, and ends the override of the same type
+	// that is open, if any, as domain.EndReplaced with the event that ended returns for it. ErrReplay when an
+	// override with the same digest was ever stored.
 	ApplyOverride(ctx context.Context, o domain.Override, event domain.Event, ended func(domain.Override) domain.Event) error
 
 	// EndOverride ends the override with this id, erases its ciphertext and stores the event, in one

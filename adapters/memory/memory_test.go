@@ -18,6 +18,14 @@ func TestOverrides(t *testing.T) {
 	porttest.RunOverrides(t, func(*testing.T) porttest.State { return memory.New() })
 }
 
+func TestRotations(t *testing.T) {
+	porttest.RunRotations(t, func(*testing.T) porttest.State { return memory.New() })
+}
+
+func TestFollowUps(t *testing.T) {
+	porttest.RunFollowUps(t, func(*testing.T) porttest.State { return memory.New() })
+}
+
 func TestAuditStore(t *testing.T) {
 	porttest.RunAuditStore(t, func(*testing.T) ports.AuditStore { return memory.New() })
 }

@@ -53,6 +53,9 @@ func (s *Store) ensured(want domain.Metadata) (domain.Metadata, bool) {
 	next := have
 	next.Environment, next.Backend, next.Owner = want.Environment, want.Backend, want.Owner
 	next.GCPSecretID, next.GCPVersionAlias = want.GCPSecretID, want.GCPVersionAlias
+	if next.Backend != have.Backend || next.GCPSecretID != have.GCPSecretID || next.GCPVersionAlias != have.GCPVersionAlias {
+		next.NewestVersion, next.PinnedVersion = "", ""
+	}
 	if next == have {
 		return have, false
 	}

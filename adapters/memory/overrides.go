@@ -46,6 +46,9 @@ func (s *Store) ApplyOverride(ctx context.Context, o domain.Override, event doma
 	o.ExpiresAt, o.AppliedAt = stored(o.ExpiresAt), stored(o.AppliedAt)
 	s.overrides[o.ID] = &override{Override: o}
 	s.digests[o.Digest] = true
+	s.followUps = append(s.followUps, domain.FollowUp{
+		OverrideID: o.ID, Type: o.Envelope.Type, OpenedAt: o.AppliedAt, AppliedBy: o.AppliedBy, Reason: o.Reason,
+	})
 	if row, ok := s.metadata[o.Envelope.Type]; ok {
 		row.BreakGlassEnabledUntil = o.ExpiresAt
 		row.CacheSource = domain.SourceBreakGlass

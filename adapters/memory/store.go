@@ -8,15 +8,17 @@ import (
 	"github.com/apex-tradebill/omni-secrets/ports"
 )
 
-// Store implements ports.Metadata, ports.Overrides, ports.AuditStore and ports.Replicas.
+// Store implements the ports for state, audit and replicas.
 type Store struct {
 	mu        sync.Mutex
 	outage    outage
 	metadata  map[domain.SecretType]domain.Metadata
-	overrides map[string]*override    // by id, ended ones included
-	digests   map[string]bool         // of every override that was ever stored
-	events    []storedEvent           // in the order of their rows
-	eventIDs  map[domain.EventID]bool // of events
+	overrides map[string]*override                  // by id, ended ones included
+	digests   map[string]bool                       // of every override that was ever stored
+	rotations map[domain.SecretType]domain.Rotation // in progress
+	followUps []domain.FollowUp                     // closed ones included
+	events    []storedEvent                         // in the order of their rows
+	eventIDs  map[domain.EventID]bool               // of events
 	lastRow   int64
 
 	requests    map[domain.SecretType]domain.RefreshRequest
@@ -27,6 +29,8 @@ type Store struct {
 var (
 	_ ports.Metadata   = (*Store)(nil)
 	_ ports.Overrides  = (*Store)(nil)
+	_ ports.Rotations  = (*Store)(nil)
+	_ ports.FollowUps  = (*Store)(nil)
 	_ ports.AuditStore = (*Store)(nil)
 	_ ports.Replicas   = (*Store)(nil)
 )
@@ -37,6 +41,7 @@ func New() *Store {
 		metadata:  make(map[domain.SecretType]domain.Metadata),
 		overrides: make(map[string]*override),
 		digests:   make(map[string]bool),
+		rotations: make(map[domain.SecretType]domain.Rotation),
 		eventIDs:  make(map[domain.EventID]bool),
 		requests:  make(map[domain.SecretType]domain.RefreshRequest),
 		changed:   make(chan struct{}),

@@ -16,14 +16,17 @@ import (
 const ensureMetadata = `
 INSERT INTO omni_secret_metadata AS m (
     secret_type, environment, backend, gcp_secret_id, gcp_version_alias, status, rotation_due_at, last_rotated_at,
-    last_validated_at, owner, break_glass_enabled_until, cache_source, cache_version, created_at, updated_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+    last_validated_at, owner, break_glass_enabled_until, cache_source, cache_version, newest_version, pinned_version,
+    created_at, updated_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
 ON CONFLICT (secret_type) DO UPDATE SET
     environment       = excluded.environment,
     backend           = excluded.backend,
     gcp_secret_id     = excluded.gcp_secret_id,
     gcp_version_alias = excluded.gcp_version_alias,
     owner             = excluded.owner,
+    newest_version    = CASE WHEN (m.backend, m.gcp_secret_id, m.gcp_version_alias) = (excluded.backend, excluded.gcp_secret_id, excluded.gcp_version_alias) THEN m.newest_version END,
+    pinned_version    = CASE WHEN (m.backend, m.gcp_secret_id, m.gcp_version_alias) = (excluded.backend, excluded.gcp_secret_id, excluded.gcp_version_alias) THEN m.pinned_version END,
     updated_at        = excluded.updated_at
 WHERE (m.environment, m.backend, m.gcp_secret_id, m.gcp_version_alias, m.owner) IS DISTINCT FROM
       (excluded.environment, excluded.backend, excluded.gcp_secret_id, excluded.gcp_version_alias, excluded.owner)`
@@ -38,7 +41,7 @@ func (s *Store) EnsureMetadata(ctx context.Context, rows []domain.Metadata, even
 				m.Type, m.Environment, m.Backend, m.GCPSecretID, m.GCPVersionAlias, m.Status,
 				timestamp(m.RotationDueAt), timestamp(m.LastRotatedAt), timestamp(m.LastValidatedAt), m.Owner,
 				timestamp(m.BreakGlassEnabledUntil), m.CacheSource, text(m.CacheVersion),
-				timestamp(m.CreatedAt), timestamp(m.UpdatedAt))
+				text(m.NewestVersion), text(m.PinnedVersion), timestamp(m.CreatedAt), timestamp(m.UpdatedAt))
 			if err != nil {
 				return fmt.Errorf("%s: %w", m.Type, err)
 			}
@@ -55,7 +58,8 @@ func (s *Store) EnsureMetadata(ctx context.Context, rows []domain.Metadata, even
 
 const listMetadata = `
 SELECT secret_type, environment, backend, gcp_secret_id, gcp_version_alias, status, rotation_due_at, last_rotated_at,
-       last_validated_at, owner, break_glass_enabled_until, cache_source, cache_version, created_at, updated_at
+       last_validated_at, owner, break_glass_enabled_until, cache_source, cache_version, newest_version, pinned_version,
+       created_at, updated_at
 FROM omni_secret_metadata
 ORDER BY secret_type`
 
@@ -68,7 +72,7 @@ func scanMetadata(row pgx.Row, m *domain.Metadata) error {
 	return row.Scan(&m.Type, &m.Environment, &m.Backend, &m.GCPSecretID, &m.GCPVersionAlias, &m.Status,
 		(*timestamp)(&m.RotationDueAt), (*timestamp)(&m.LastRotatedAt), (*timestamp)(&m.LastValidatedAt), &m.Owner,
 		(*timestamp)(&m.BreakGlassEnabledUntil), &m.CacheSource, (*text)(&m.CacheVersion),
-		(*timestamp)(&m.CreatedAt), (*timestamp)(&m.UpdatedAt))
+		(*text)(&m.NewestVersion), (*text)(&m.PinnedVersion), (*timestamp)(&m.CreatedAt), (*timestamp)(&m.UpdatedAt))
 }
 
 const recordServed = `

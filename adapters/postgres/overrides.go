@@ -55,6 +55,9 @@ func (s *Store) ApplyOverride(ctx context.Context, o domain.Override, event doma
 		if err != nil {
 			return err
 		}
+		if _, err = tx.Exec(ctx, openFollowUp, o.ID, o.Envelope.Type, timestamp(o.AppliedAt)); err != nil {
+			return err
+		}
 		_, err = tx.Exec(ctx, markApplied, timestamp(o.ExpiresAt), timestamp(event.RecordedAt), o.Envelope.Type)
 		if err != nil {
 			return err

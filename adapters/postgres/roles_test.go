@@ -67,6 +67,12 @@ func TestTheServersRoleSuffices(t *testing.T) {
 	t.Run("overrides", func(t *testing.T) {
 		porttest.RunOverrides(t, func(t *testing.T) porttest.State { return create(t) })
 	})
+	t.Run("rotations", func(t *testing.T) {
+		porttest.RunRotations(t, func(t *testing.T) porttest.State { return create(t) })
+	})
+	t.Run("follow-ups", func(t *testing.T) {
+		porttest.RunFollowUps(t, func(t *testing.T) porttest.State { return create(t) })
+	})
 	t.Run("audit", func(t *testing.T) {
 		porttest.RunAuditStore(t, func(t *testing.T) ports.AuditStore { return create(t) })
 	})

@@ -30,6 +30,8 @@ type Store struct {
 var (
 	_ ports.Metadata   = (*Store)(nil)
 	_ ports.Overrides  = (*Store)(nil)
+	_ ports.Rotations  = (*Store)(nil)
+	_ ports.FollowUps  = (*Store)(nil)
 	_ ports.AuditStore = (*Store)(nil)
 	_ ports.Replicas   = (*Store)(nil)
 	_ ports.Leadership = (*Store)(nil)

@@ -17,6 +17,14 @@ func TestOverrides(t *testing.T) {
 	porttest.RunOverrides(t, func(t *testing.T) porttest.State { return migrated(t) })
 }
 
+func TestRotations(t *testing.T) {
+	porttest.RunRotations(t, func(t *testing.T) porttest.State { return migrated(t) })
+}
+
+func TestFollowUps(t *testing.T) {
+	porttest.RunFollowUps(t, func(t *testing.T) porttest.State { return migrated(t) })
+}
+
 func TestAuditStore(t *testing.T) {
 	porttest.RunAuditStore(t, func(t *testing.T) ports.AuditStore { return migrated(t) })
 }

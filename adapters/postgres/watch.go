@@ -14,6 +14,7 @@ import (
 const (
 	changedOverrides = "overrides"
 	changedRequests  = "refresh_requests"
+	changedRotations = "rotations" // or follow-ups
 )
 
 const (

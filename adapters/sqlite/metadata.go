@@ -13,14 +13,17 @@ import (
 const ensureMetadata = `
 INSERT INTO omni_secret_metadata (
     secret_type, environment, backend, gcp_secret_id, gcp_version_alias, status, rotation_due_at, last_rotated_at,
-    last_validated_at, owner, break_glass_enabled_until, cache_source, cache_version, created_at, updated_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    last_validated_at, owner, break_glass_enabled_until, cache_source, cache_version, newest_version, pinned_version,
+    created_at, updated_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (secret_type) DO UPDATE SET
     environment       = excluded.environment,
     backend           = excluded.backend,
     gcp_secret_id     = excluded.gcp_secret_id,
     gcp_version_alias = excluded.gcp_version_alias,
     owner             = excluded.owner,
+    newest_version    = CASE WHEN (backend, gcp_secret_id, gcp_version_alias) = (excluded.backend, excluded.gcp_secret_id, excluded.gcp_version_alias) THEN newest_version END,
+    pinned_version    = CASE WHEN (backend, gcp_secret_id, gcp_version_alias) = (excluded.backend, excluded.gcp_secret_id, excluded.gcp_version_alias) THEN pinned_version END,
     updated_at        = excluded.updated_at
 WHERE (environment, backend, gcp_secret_id, gcp_version_alias, owner) IS NOT
       (excluded.environment, excluded.backend, excluded.gcp_secret_id, excluded.gcp_version_alias, excluded.owner)`
@@ -33,7 +36,7 @@ func (s *Store) EnsureMetadata(ctx context.Context, rows []domain.Metadata, even
 				m.Type, m.Environment, m.Backend, m.GCPSecretID, m.GCPVersionAlias, m.Status,
 				timestamp(m.RotationDueAt), timestamp(m.LastRotatedAt), timestamp(m.LastValidatedAt), m.Owner,
 				timestamp(m.BreakGlassEnabledUntil), m.CacheSource, text(m.CacheVersion),
-				timestamp(m.CreatedAt), timestamp(m.UpdatedAt))
+				text(m.NewestVersion), text(m.PinnedVersion), timestamp(m.CreatedAt), timestamp(m.UpdatedAt))
 			if err != nil {
 				return fmt.Errorf("%s: %w", m.Type, err)
 			}
@@ -54,7 +57,8 @@ func (s *Store) EnsureMetadata(ctx context.Context, rows []domain.Metadata, even
 
 const listMetadata = `
 SELECT secret_type, environment, backend, gcp_secret_id, gcp_version_alias, status, rotation_due_at, last_rotated_at,
-       last_validated_at, owner, break_glass_enabled_until, cache_source, cache_version, created_at, updated_at
+       last_validated_at, owner, break_glass_enabled_until, cache_source, cache_version, newest_version, pinned_version,
+       created_at, updated_at
 FROM omni_secret_metadata
 ORDER BY secret_type`
 
@@ -68,7 +72,7 @@ func (s *Store) ListMetadata(ctx context.Context) ([]domain.Metadata, error) {
 		return rows.Scan(&m.Type, &m.Environment, &m.Backend, &m.GCPSecretID, &m.GCPVersionAlias, &m.Status,
 			(*timestamp)(&m.RotationDueAt), (*timestamp)(&m.LastRotatedAt), (*timestamp)(&m.LastValidatedAt), &m.Owner,
 			(*timestamp)(&m.BreakGlassEnabledUntil), &m.CacheSource, (*text)(&m.CacheVersion),
-			(*timestamp)(&m.CreatedAt), (*timestamp)(&m.UpdatedAt))
+			(*text)(&m.NewestVersion), (*text)(&m.PinnedVersion), (*timestamp)(&m.CreatedAt), (*timestamp)(&m.UpdatedAt))
 	})
 	if err != nil {
 		return nil, fmt.Errorf("sqlite: list metadata: %w", explain(err))

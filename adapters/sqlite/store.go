@@ -29,6 +29,8 @@ type Store struct {
 var (
 	_ ports.Metadata   = (*Store)(nil)
 	_ ports.Overrides  = (*Store)(nil)
+	_ ports.Rotations  = (*Store)(nil)
+	_ ports.FollowUps  = (*Store)(nil)
 	_ ports.AuditStore = (*Store)(nil)
 )
 

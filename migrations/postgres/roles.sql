@@ -33,5 +33,6 @@ GRANT SELECT, INSERT ON omni_secret_access_events TO omni_app;
 GRANT SELECT, INSERT, UPDATE ON omni_secret_metadata, omni_break_glass_overrides TO omni_app;
 GRANT SELECT ON omni_break_glass_events TO omni_app;
 GRANT SELECT, INSERT, UPDATE ON omni_secret_refresh_requests, omni_jobs TO omni_app;
+GRANT SELECT, INSERT, UPDATE ON omni_secret_rotations, omni_break_glass_follow_ups TO omni_app;
 GRANT USAGE ON SEQUENCE omni_secret_refresh_requests_seq TO omni_app;
 GRANT EXECUTE ON FUNCTION omni_make_event_partitions(), omni_prune_access_events(timestamptz) TO omni_app;

@@ -15,11 +15,11 @@ import (
 	"github.com/apex-tradebill/omni-secrets/ports"
 )
 
-// Replica is what one process has of a database that it shares. Watching is for overrides as well, so that the
-// suite changes those too.
+// Replica is what one process has of a database that it shares. Watching is for the state as well, so that the suite
+// changes that too.
 type Replica interface {
 	ports.Replicas
-	ports.Overrides
+	State
 }
 
 // patience is how long the suites wait for what must happen before they call it a failure.
@@ -45,6 +45,7 @@ func RunReplicas(t *testing.T, create func(t *testing.T) []Replica) {
 		{"every replica learns of an override", watchApplied},
 		{"every replica learns of the end of an override", watchEnded},
 		{"every replica learns of a refresh request", watchRequested},
+		{"every replica learns of each step of a rotation", watchRotated},
 		{"calls come one at a time, and a change during a call is followed by another", watchOneAtATime},
 		{"watching ends with its context, and says so", watchDone},
 		{"watching again works", watchAgain},
@@ -261,6 +262,34 @@ func watchRequested(t *testing.T, all []Replica) {
 	for i, w := range watches {
 		w.await(t, fmt.Sprintf("replica %d", i))
 		w.awaitUntil(t, fmt.Sprintf("replica %d", i), func() bool { return len(requests(t, all[i])) == 1 })
+	}
+}
+
+func watchRotated(t *testing.T, all []Replica) {
+	ensure(t, all[0], 1, activeRow(rotated))
+	steps := []func(on Replica){
+		func(on Replica) {
+			begin(t, on, rotation(1, rotated), rotationEvent(2, domain.ActionRotationBegin), true)
+		},
+		func(on Replica) {
+			standings, err := on.Standings(t.Context())
+			if err != nil || len(standings) != 1 {
+				t.Fatalf("Standings: %v, %v", standings, err)
+			}
+			endRotation(t, on, "rot-1", domain.RotationPromoted, standings[0].Promoted(), made, rotationEvent(3, domain.ActionRotationPromote), true)
+		},
+	}
+	want := []domain.RotationStatus{domain.RotationRotating, domain.RotationActive}
+	for step, take := range steps {
+		watches := watchAll(t, all)
+		take(all[step%2])
+		for i, w := range watches {
+			w.await(t, fmt.Sprintf("replica %d", i))
+			w.awaitUntil(t, fmt.Sprintf("replica %d", i), func() bool {
+				standings, err := all[i].Standings(t.Context())
+				return err == nil && len(standings) == 1 && standings[0].Status == want[step] && standings[0].Newest == "42"
+			})
+		}
 	}
 }
 

@@ -17,6 +17,8 @@ import (
 type State interface {
 	ports.Metadata
 	ports.Overrides
+	ports.Rotations
+	ports.FollowUps
 	ports.AuditStore
 }
 
