@@ -20,6 +20,8 @@ type Entry struct {
 	Readers []string
 	// Overrides of the catalog-wide policy; 0 means none.
 	TTL, MaxStale, DeniedGrace time.Duration
+	// Validators are the rules that a new version must pass, in this order, before anybody uses it.
+	Validators []Validator
 }
 
 // MayRead reports whether subject is among the entry's readers. Without readers everyone is, given the scope.
@@ -110,6 +112,14 @@ func (c Catalog) Validate() error {
 		}
 		if e.TTL < 0 || e.MaxStale < 0 || e.DeniedGrace < 0 {
 			wrong("policy durations must not be negative")
+		}
+		if len(e.Validators) > MaxValidators {
+			wrong("it has %d validators, at most %d are allowed", len(e.Validators), MaxValidators)
+		}
+		for n, v := range e.Validators {
+			for _, err := range v.mistakes() {
+				wrong("validator %d: %w", n+1, err)
+			}
 		}
 	}
 	return errors.Join(errs...)

@@ -33,8 +33,9 @@ type Config struct {
 	Audit     ports.AuditStore
 	Journal   ports.AuditJournal
 	Drain     ports.JournalReader
-	Envelopes ports.EnvelopeOpener // nil refuses every override
-	Tokens    ports.TokenVerifier  // nil when Authenticate is not used
+	Envelopes ports.EnvelopeOpener     // nil refuses every override
+	Tokens    ports.TokenVerifier      // nil when Authenticate is not used
+	Validator ports.CandidateValidator // nil refuses webhook and http-probe rules
 	Meter     ports.Meter
 	Logger    *slog.Logger
 
