@@ -23,8 +23,9 @@ type Rotations interface {
 	// version is newest and no rotation of it is in progress.
 	RecordRotation(ctx context.Context, newest string, next domain.Standing, rotated domain.Rotated, event domain.Event) (bool, error)
 
-	// NoteVersion makes version the newest version of a secret that has none yet.
-	NoteVersion(ctx context.Context, t domain.SecretType, version string) error
+	// NoteVersion makes version the newest version of a secret that has none yet, and returns the one that it has now;
+	// "" for a secret without a row.
+	NoteVersion(ctx context.Context, t domain.SecretType, version string) (newest string, err error)
 
 	// Standings returns those that are not plain: where a version is pinned or the status is not active.
 	Standings(ctx context.Context) ([]domain.Standing, error)

@@ -83,6 +83,7 @@ func (s *Service) ApplyOverride(ctx context.Context, call Call, envelope domain.
 
 	o.Envelope.Ciphertext = ""
 	sl.change(func(v *view) { v.override, v.value = o, opened.Value })
+	s.followUps.opened(o)
 	s.wakeExpiries()
 	if replaced.ID != "" {
 		s.logCleared(ctx, call, replaced, domain.EndReplaced)

@@ -64,48 +64,82 @@ func (f *flight) wait(ctx context.Context) error {
 func (s *Service) fetch(sl *slot, f *flight) {
 	defer close(f.done)
 	e := sl.entry
-	began := time.Now()
-	got, err := sl.backend.Fetch(s.life, e.Reference, e.Version)
-	now := time.Now()
-	if s.life.Err() != nil {
+	for {
+		began := time.Now()
+		standing := sl.snapshot().standing
+		got, found, err := sl.fetchServed(s.life, standing)
+		now := time.Now()
+		if s.life.Err() != nil {
+			return
+		}
+
+		outcome, reason := "ok", domain.Reason("")
+		if err != nil {
+			reason = domain.ReasonOf(err)
+			outcome = string(reason)
+		}
+		sl.mu.Lock()
+		if sl.snapshot().standing != standing {
+			sl.mu.Unlock()
+			continue // another version is to be served by now
+		}
+		f.err = err
+		before, after := sl.changeLocked(func(v *view) {
+			if err == nil {
+				v.state = sl.policy.Succeed(got, e.Backend, began, s.cfg.Spread())
+				v.found, v.replaceBy = found, time.Time{}
+			} else {
+				v.state = sl.policy.Fail(v.state, reason, now, s.cfg.Spread())
+			}
+		})
+		next := after.state.NextFetch
+		if sl.again {
+			next = now
+		}
+		sl.flight, sl.again = nil, false
+		s.schedule.set(sl, next)
+		sl.mu.Unlock()
+
+		s.cfg.Meter.FetchDone(e.Backend, outcome, now.Sub(began))
+		if err == nil {
+			s.cfg.Meter.SecretRead(e.Type, e.Backend, false)
+		} else {
+			s.cfg.Meter.SecretFailed(e.Type, reason)
+		}
+		if !before.state.Tried() && s.untried.Add(-1) == 0 {
+			close(s.tried)
+		}
+		if before.state.Version != after.state.Version || before.state.Source != after.state.Source {
+			s.served.add(sl)
+		}
+		if err == nil && standing.Find(found) != domain.FoundKnown {
+			s.found.add(sl)
+		}
+		s.alertFetch(sl, before.state, after.state, err)
 		return
 	}
-	f.err = err
+}
 
-	outcome, reason := "ok", domain.Reason("")
-	if err != nil {
-		reason = domain.ReasonOf(err)
-		outcome = string(reason)
-	}
-	sl.mu.Lock()
-	before, after := sl.changeLocked(func(v *view) {
-		if err == nil {
-			v.state = sl.policy.Succeed(got, e.Backend, began, s.cfg.Spread())
-		} else {
-			v.state = sl.policy.Fail(v.state, reason, now, s.cfg.Spread())
+// fetchServed fetches the version that is to be served. found is what the catalog's alias stands for, "" when that was
+// not asked or is not what is served.
+func (sl *slot) fetchServed(ctx context.Context, standing domain.Standing) (got domain.Fetched, found string, err error) {
+	e := sl.entry
+	switch {
+	case standing.Pinned == "":
+		got, err = sl.backend.Fetch(ctx, e.Reference, e.Version)
+		return got, got.Version, err
+	case standing.Rotating(), domain.NumberedVersion(e.Version): // the alias does not matter, or there is none
+	default:
+		got, err = sl.backend.Fetch(ctx, e.Reference, e.Version)
+		if err == nil && standing.Follows(got.Version) {
+			return got, got.Version, nil
 		}
-	})
-	next := after.state.NextFetch
-	if sl.again {
-		next = now
+		if err != nil && domain.ReasonOf(err).Severity() != domain.Authoritative {
+			return got, "", err // the same would happen to the pinned version
+		}
 	}
-	sl.flight, sl.again = nil, false
-	s.schedule.set(sl, next)
-	sl.mu.Unlock()
-
-	s.cfg.Meter.FetchDone(e.Backend, outcome, now.Sub(began))
-	if err == nil {
-		s.cfg.Meter.SecretRead(e.Type, e.Backend, false)
-	} else {
-		s.cfg.Meter.SecretFailed(e.Type, reason)
-	}
-	if !before.state.Tried() && s.untried.Add(-1) == 0 {
-		close(s.tried)
-	}
-	if before.state.Version != after.state.Version || before.state.Source != after.state.Source {
-		s.served.add(sl)
-	}
-	s.alertFetch(sl, before.state, after.state, err)
+	got, err = sl.backend.Fetch(ctx, e.Reference, standing.Pinned)
+	return got, "", err
 }
 
 func (s *Service) alertFetch(sl *slot, before, after domain.CacheState, err error) {

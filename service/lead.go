@@ -11,6 +11,7 @@ import (
 // The jobs that one replica at a time does.
 const (
 	jobRotationCheck = "rotation_check"
+	jobFollowUpCheck = "follow_up_check"
 	jobPruneEvents   = "prune_audit_events"
 
 	pruneEvery = 24 * time.Hour
@@ -26,6 +27,7 @@ func (s *Service) lead(ctx context.Context) error {
 		defer s.leading.Store(false)
 		var jobs sync.WaitGroup
 		jobs.Go(func() { s.periodically(ctx, jobRotationCheck, domain.RotationCheckEvery, s.checkRotations) })
+		jobs.Go(func() { s.periodically(ctx, jobFollowUpCheck, domain.RotationCheckEvery, s.checkFollowUps) })
 		jobs.Go(func() { s.periodically(ctx, jobPruneEvents, pruneEvery, s.pruneEvents) })
 		jobs.Wait()
 	})

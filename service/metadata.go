@@ -22,18 +22,18 @@ func (s *Service) ensureMetadata(ctx context.Context) error {
 	})
 }
 
-// servedNotes collects the secrets whose row in the metadata no longer tells what is served.
-type servedNotes struct {
+// slotNotes collects secrets of which something is to be written to the database.
+type slotNotes struct {
 	mu      sync.Mutex
 	pending map[*slot]struct{}
 	wake    chan struct{}
 }
 
-func newServedNotes() *servedNotes {
-	return &servedNotes{pending: make(map[*slot]struct{}), wake: make(chan struct{}, 1)}
+func newSlotNotes() *slotNotes {
+	return &slotNotes{pending: make(map[*slot]struct{}), wake: make(chan struct{}, 1)}
 }
 
-func (n *servedNotes) add(sl *slot) {
+func (n *slotNotes) add(sl *slot) {
 	n.mu.Lock()
 	n.pending[sl] = struct{}{}
 	n.mu.Unlock()
@@ -43,7 +43,7 @@ func (n *servedNotes) add(sl *slot) {
 	}
 }
 
-func (n *servedNotes) take() []*slot {
+func (n *slotNotes) take() []*slot {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	slots := make([]*slot, 0, len(n.pending))
@@ -54,21 +54,20 @@ func (n *servedNotes) take() []*slot {
 	return slots
 }
 
-// writeServedNotes keeps the metadata's account of what is served up to date, and catches up after the
-// database was away.
-func (s *Service) writeServedNotes(ctx context.Context) error {
+// keep writes what is noted until ctx is done, and catches up after the database was away.
+func (n *slotNotes) keep(ctx context.Context, write func(context.Context, *slot) error, failing func(error)) error {
 	retry := backoff{min: time.Second, max: 30 * time.Second}
 	for {
 		select {
-		case <-s.served.wake:
+		case <-n.wake:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 		var failed error
-		for _, sl := range s.served.take() {
-			if err := s.recordServed(ctx, sl); err != nil {
+		for _, sl := range n.take() {
+			if err := write(ctx, sl); err != nil {
 				failed = err
-				s.served.add(sl)
+				n.add(sl)
 			}
 		}
 		if failed == nil {
@@ -76,7 +75,7 @@ func (s *Service) writeServedNotes(ctx context.Context) error {
 			continue
 		}
 		if ctx.Err() == nil {
-			s.log.WarnContext(ctx, "metadata does not tell what is served: the database does not take it", "err", failed)
+			failing(failed)
 		}
 		select {
 		case <-time.After(retry.next()):
@@ -84,6 +83,13 @@ func (s *Service) writeServedNotes(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// writeServed keeps the metadata's account of what is served up to date.
+func (s *Service) writeServed(ctx context.Context) error {
+	return s.served.keep(ctx, s.recordServed, func(err error) {
+		s.log.WarnContext(ctx, "metadata does not tell what is served: the database does not take it", "err", err)
+	})
 }
 
 func (s *Service) recordServed(ctx context.Context, sl *slot) error {

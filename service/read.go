@@ -84,7 +84,11 @@ func (s *Service) awaitFetch(ctx context.Context, sl *slot) (domain.Served, erro
 
 func (s *Service) unavailable(sl *slot, why string) error {
 	st := sl.snapshot().state
-	if why == "" {
+	switch {
+	case why != "":
+	case st.Failures == 0:
+		why = "the version that was promoted has not been fetched here yet"
+	default:
 		why = fmt.Sprintf("its backend answered %s", st.LastFailure)
 	}
 	wait := time.Second

@@ -9,14 +9,14 @@ import (
 	"github.com/apex-tradebill/omni-secrets/domain"
 )
 
-// followReplicas takes over what other replicas change: overrides that they apply and end, and refreshes.
+// followReplicas takes over what other replicas change: rotations, overrides that they apply and end, and refreshes.
 func (s *Service) followReplicas(ctx context.Context) error {
 	if s.cfg.Replicas == nil {
 		<-ctx.Done()
 		return ctx.Err()
 	}
 	return s.cfg.Replicas.Watch(ctx, func() {
-		if err := errors.Join(s.followOverrides(ctx), s.followRefreshRequests(ctx)); err != nil && ctx.Err() == nil {
+		if err := errors.Join(s.followRotations(ctx), s.followOverrides(ctx), s.followRefreshRequests(ctx), s.readFollowUps(ctx)); err != nil && ctx.Err() == nil {
 			s.log.WarnContext(ctx, "changes of other replicas are not known yet: the database does not answer", "err", err)
 		}
 	})

@@ -10,11 +10,21 @@ import (
 	"github.com/apex-tradebill/omni-secrets/domain"
 )
 
-// rotationMonitor remembers the metadata that was read last and how long deadlines have been missed.
+// rotationMonitor remembers the metadata that was read last and for how many checks a deadline has been near or past.
 type rotationMonitor struct {
-	mu      sync.RWMutex
-	rows    map[domain.SecretType]domain.Metadata
-	overdue map[domain.SecretType]int // consecutive checks; used by checkRotations alone
+	mu     sync.RWMutex
+	rows   map[domain.SecretType]domain.Metadata
+	states map[domain.SecretType]checkedState // used by checkRotations alone
+}
+
+// checkedState is what the last checks of a deadline found.
+type checkedState struct {
+	state       domain.RotationState
+	consecutive int
+}
+
+func newRotationMonitor() rotationMonitor {
+	return rotationMonitor{states: make(map[domain.SecretType]checkedState)}
 }
 
 // metadata of an entry as it was read last; before the first time, what its row will be.
@@ -25,6 +35,21 @@ func (m *rotationMonitor) metadata(e domain.Entry, environment string, now time.
 		return row
 	}
 	return domain.NewMetadata(e, environment, now)
+}
+
+// stand brings the row of a secret up to what was just stored of it.
+func (m *rotationMonitor) stand(next domain.Standing, rotated domain.Rotated) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	row, ok := m.rows[next.Type]
+	if !ok {
+		return
+	}
+	row.Status, row.NewestVersion, row.PinnedVersion = next.Status, next.Newest, next.Pinned
+	if !rotated.At.IsZero() {
+		row.LastRotatedAt, row.RotationDueAt = rotated.At, rotated.DueAt
+	}
+	m.rows[next.Type] = row
 }
 
 func (s *Service) readMetadata(ctx context.Context) error {
@@ -51,24 +76,26 @@ func (s *Service) checkRotations(ctx context.Context) {
 	now := time.Now()
 	for _, sl := range s.order {
 		row := s.rotations.metadata(sl.entry, s.cfg.Environment, now)
-		attrs := []slog.Attr{
+		last := s.rotations.states[row.Type]
+		checked := checkedState{state: domain.RotationStateAt(row.RotationDueAt, now), consecutive: 1}
+		if last.state == checked.state {
+			checked.consecutive += last.consecutive
+		}
+		s.rotations.states[row.Type] = checked
+		name, away := domain.AlertRotationDueSoon, row.RotationDueAt.Sub(now)
+		switch checked.state {
+		case domain.RotationCurrent:
+			continue
+		case domain.RotationOverdue:
+			name, away = domain.AlertRotationOverdue, -away
+		case domain.RotationDueSoon:
+		}
+		s.log.LogAttrs(ctx, slog.LevelWarn, name, //nolint:sloglint // one of the constants domain.Alert…
 			slog.String("secretType", string(row.Type)),
 			slog.String("owner", row.Owner),
 			slog.Time("rotationDueAt", row.RotationDueAt),
-		}
-		switch domain.RotationStateAt(row.RotationDueAt, now) {
-		case domain.RotationOverdue:
-			s.rotations.overdue[row.Type]++
-			attrs = append(attrs, slog.Int("daysOverdue", days(now.Sub(row.RotationDueAt))),
-				slog.Int("consecutiveChecks", s.rotations.overdue[row.Type]))
-			s.log.LogAttrs(ctx, slog.LevelWarn, domain.AlertRotationOverdue, attrs...)
-			continue
-		case domain.RotationDueSoon:
-			attrs = append(attrs, slog.Int("daysLeft", days(row.RotationDueAt.Sub(now))))
-			s.log.LogAttrs(ctx, slog.LevelWarn, domain.AlertRotationDueSoon, attrs...)
-		case domain.RotationCurrent:
-		}
-		delete(s.rotations.overdue, row.Type)
+			slog.Int("days", days(away)),
+			slog.Int("consecutiveChecks", checked.consecutive))
 	}
 }
 

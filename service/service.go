@@ -30,6 +30,8 @@ type Config struct {
 	Backends  map[string]ports.SecretBackend // by the name that catalog entries use
 	Metadata  ports.Metadata
 	Overrides ports.Overrides
+	Rotations ports.Rotations
+	FollowUps ports.FollowUps
 	Audit     ports.AuditStore
 	Journal   ports.AuditJournal
 	Drain     ports.JournalReader
@@ -56,11 +58,14 @@ type Service struct {
 	events    eventIDs
 	requests  requestIDs
 	schedule  *schedule
-	served    *servedNotes
+	served    *slotNotes        // whose row does not tell what is served
+	found     *slotNotes        // whose row does not tell of the version behind the alias
 	overrides sync.Mutex        // held while overrides change in the database and then here
 	delisted  []domain.Override // open, of secrets that the catalog does not list; guarded by overrides
 	expiries  chan struct{}     // wakes the worker that ends overrides
 	rotations rotationMonitor
+	steps     sync.Mutex // held while standings change in the database and then here
+	followUps followUps
 	leading   atomic.Bool
 	refreshed int64 // Seq of the last refresh request that was followed
 
@@ -91,11 +96,12 @@ func New(cfg Config) (*Service, error) {
 		events:   newEventIDs(),
 		requests: newRequestIDs(),
 		schedule: newSchedule(),
-		served:   newServedNotes(),
+		served:   newSlotNotes(),
+		found:    newSlotNotes(),
 		expiries: make(chan struct{}, 1),
 		life:     life, endLife: endLife,
 		tried:     make(chan struct{}),
-		rotations: rotationMonitor{overdue: make(map[domain.SecretType]int)},
+		rotations: newRotationMonitor(),
 	}
 	s.ending, s.endWatches = context.WithCancel(context.Background())
 	var errs []error
@@ -119,8 +125,14 @@ func (s *Service) Start(ctx context.Context) error {
 	if err := s.ensureMetadata(ctx); err != nil {
 		return fmt.Errorf("write metadata: %w", err)
 	}
+	if err := s.loadStandings(ctx); err != nil {
+		return fmt.Errorf("load rotations: %w", err)
+	}
 	if err := s.followOverrides(ctx); err != nil {
 		return fmt.Errorf("load overrides: %w", err)
+	}
+	if err := s.readFollowUps(ctx); err != nil {
+		return fmt.Errorf("load follow-ups: %w", err)
 	}
 	if err := s.skipRefreshRequests(ctx); err != nil {
 		return fmt.Errorf("load refresh requests: %w", err)
@@ -138,7 +150,7 @@ func (s *Service) Run(ctx context.Context) error {
 
 	workers, ctx := errgroup.WithContext(ctx)
 	for _, work := range []func(context.Context) error{
-		s.keepFresh, s.endOverrides, s.drainJournal, s.writeServedNotes, s.followReplicas, s.lead,
+		s.keepFresh, s.endOverrides, s.drainJournal, s.writeServed, s.countVersions, s.followReplicas, s.lead,
 	} {
 		workers.Go(func() error { return work(ctx) })
 	}

@@ -25,6 +25,8 @@ type slot struct {
 	shown   appearance     // what they were last woken for
 	turn    *time.Timer    // wakes them when the state changes by time alone; nil without watches
 
+	rolledBack string // the version that alertRollback told of last; guarded by Service.steps
+
 	due      time.Time // place in the schedule, guarded by it
 	position int
 }
@@ -34,6 +36,10 @@ type view struct {
 	state    domain.CacheState
 	override domain.Override // open: not ended in the database, perhaps past its time
 	value    domain.Value    // of the override; zero when it could not be decrypted
+
+	standing  domain.Standing // which version is to be served
+	found     string          // the version that the last fetch found behind the catalog's alias; "" when it did not look
+	replaceBy time.Time       // from then on state is not served: another version was promoted. Zero for never
 }
 
 // flight is a fetch that any number of callers wait for.
@@ -121,6 +127,9 @@ func (sl *slot) nextTurn(now time.Time) time.Time {
 	if end := v.override.ExpiresAt; v.overridden(now) && (next.IsZero() || end.Before(next)) {
 		next = end
 	}
+	if v.replaceBy.After(now) && (next.IsZero() || v.replaceBy.Before(next)) {
+		next = v.replaceBy
+	}
 	return next
 }
 
@@ -142,6 +151,14 @@ func (v *view) overridden(now time.Time) bool {
 	return !v.value.IsZero() && v.override.ActiveAt(now)
 }
 
+// servable reports whether the fetched value may be served at now, and whether it is stale.
+func (sl *slot) servable(v *view, now time.Time) (ok, stale bool) {
+	if !v.replaceBy.IsZero() && !now.Before(v.replaceBy) {
+		return false, false
+	}
+	return sl.policy.Servable(v.state, now)
+}
+
 // serve is what a reader gets at now, if there is anything to get.
 func (sl *slot) serve(now time.Time) (domain.Served, bool) {
 	v := sl.snapshot()
@@ -151,7 +168,7 @@ func (sl *slot) serve(now time.Time) (domain.Served, bool) {
 			FetchedAt: v.override.AppliedAt, ExpiresAt: v.override.ExpiresAt,
 		}, true
 	}
-	ok, stale := sl.policy.Servable(v.state, now)
+	ok, stale := sl.servable(v, now)
 	if !ok {
 		return domain.Served{}, false
 	}

@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/apex-tradebill/omni-secrets/domain"
@@ -19,6 +20,9 @@ type SecretStatus struct {
 	OverrideExpiresAt time.Time // zero without an active override
 	Failures          int       // consecutive
 	LastFailure       domain.Reason
+	InProgress        domain.Rotation // zero when none is
+	FollowUps         int             // of overrides, open
+	FollowUpOpenedAt  time.Time       // the oldest of them; zero when there is none
 
 	// The fetched value, which is underneath while an override is served.
 	CachedSource string // "" when nothing is cached
@@ -33,8 +37,8 @@ func (s *Service) Status(ctx context.Context, call Call) ([]SecretStatus, error)
 	if err := s.Authorize(ctx, call, domain.ScopeStatus, ""); err != nil {
 		return nil, err
 	}
-	if err := s.readMetadata(ctx); err != nil {
-		s.log.WarnContext(ctx, "status shows rotation deadlines as they were read last: the database does not answer", "err", err)
+	if err := errors.Join(s.readMetadata(ctx), s.readFollowUps(ctx)); err != nil {
+		s.log.WarnContext(ctx, "status shows rotation deadlines and follow-ups as they were read last: the database does not answer", "err", err)
 	}
 	return s.Snapshot(time.Now()), nil
 }
@@ -54,7 +58,9 @@ func (s *Service) status(sl *slot, now time.Time) SecretStatus {
 		Metadata: s.rotations.metadata(sl.entry, s.cfg.Environment, now),
 		Source:   domain.SourceEmpty,
 		Failures: v.state.Failures, LastFailure: v.state.LastFailure,
+		InProgress: v.standing.Rotation,
 	}
+	st.FollowUps, st.FollowUpOpenedAt = s.followUps.of(sl.entry.Type)
 	st.Rotation = domain.RotationStateAt(st.RotationDueAt, now)
 	if served, ok := sl.serve(now); ok {
 		st.Source, st.Version, st.Age, st.Stale = served.Source, served.Version, served.Age(now), served.Stale
@@ -62,7 +68,7 @@ func (s *Service) status(sl *slot, now time.Time) SecretStatus {
 	if v.overridden(now) {
 		st.OverrideExpiresAt = v.override.ExpiresAt
 	}
-	if ok, _ := sl.policy.Servable(v.state, now); ok {
+	if ok, _ := sl.servable(v, now); ok {
 		st.CachedSource, st.CachedAge = v.state.Source, max(0, now.Sub(v.state.FetchedAt))
 	}
 	return st

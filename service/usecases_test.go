@@ -239,7 +239,7 @@ func TestRotationMonitor(t *testing.T) {
 		f.wantLogged(domain.AlertRotationDueSoon, 0)
 		f.at(soon)
 		lines := f.wantLogged(domain.AlertRotationDueSoon, 2)
-		if l := lines[0]; l["daysLeft"] != 30.0 || l["owner"] != "Security Engineering" || l["level"] != "WARN" {
+		if l := lines[0]; l["days"] != 30.0 || l["owner"] != "Security Engineering" || l["level"] != "WARN" {
 			t.Errorf("due soon: %v", l)
 		}
 		f.at(due)
@@ -249,7 +249,7 @@ func TestRotationMonitor(t *testing.T) {
 		f.at(due + day)
 		overdue := f.logs.named(domain.AlertRotationOverdue)
 		last := overdue[len(overdue)-1]
-		if last["consecutiveChecks"] != 96.0 || last["daysOverdue"] != 1.0 || last["level"] != "WARN" {
+		if last["consecutiveChecks"] != 96.0 || last["days"] != 1.0 || last["level"] != "WARN" {
 			t.Errorf("overdue: %v", last)
 		}
 		if f.status(apiKey).Rotation != domain.RotationOverdue {
@@ -270,7 +270,7 @@ func TestRotationMonitorChecksAtStart(t *testing.T) {
 		}
 		defer f.run()()
 		line := f.wantLogged(domain.AlertRotationOverdue, 1)[0]
-		if line["daysOverdue"] != 3.0 || line["consecutiveChecks"] != 1.0 {
+		if line["days"] != 3.0 || line["consecutiveChecks"] != 1.0 {
 			t.Errorf("overdue: %v", line)
 		}
 		f.store.FailWith(errGone) // goes by what it read last

@@ -71,7 +71,7 @@ func newFixture(t *testing.T) *fixture {
 	f.service, err = service.New(service.Config{
 		Catalog: catalog, Policy: domain.DefaultCachePolicy(), Environment: "test", ReplicaID: "replica-1",
 		Backends: map[string]ports.SecretBackend{"gsm": f.backend},
-		Metadata: f.store, Overrides: f.store, Audit: f.store, Journal: f.journal, Drain: f.journal,
+		Metadata: f.store, Overrides: f.store, Rotations: f.store, FollowUps: f.store, Audit: f.store, Journal: f.journal, Drain: f.journal,
 		Envelopes: plainEnvelopes{}, Tokens: namedTokens{}, Leadership: memory.NewAlone(), Meter: memory.NewMeter(), Logger: log,
 	})
 	if err != nil {

@@ -83,17 +83,18 @@ func (s *Store) stand(next domain.Standing, rotated domain.Rotated, event domain
 }
 
 // NoteVersion implements ports.Rotations.
-func (s *Store) NoteVersion(ctx context.Context, t domain.SecretType, version string) error {
+func (s *Store) NoteVersion(ctx context.Context, t domain.SecretType, version string) (newest string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.outage.check(ctx); err != nil {
-		return err
+		return "", err
 	}
-	if row, ok := s.metadata[t]; ok && row.NewestVersion == "" {
+	row, ok := s.metadata[t]
+	if ok && row.NewestVersion == "" {
 		row.NewestVersion = version
 		s.metadata[t] = row
 	}
-	return nil
+	return row.NewestVersion, nil
 }
 
 // Standings implements ports.Rotations. They are ordered by type.

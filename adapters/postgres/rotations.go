@@ -113,15 +113,20 @@ func stand(ctx context.Context, tx pgx.Tx, next domain.Standing, rotated domain.
 
 const noteVersion = `
 UPDATE omni_secret_metadata
-SET newest_version = $1
-WHERE secret_type = $2 AND newest_version IS NULL`
+SET newest_version = coalesce(newest_version, $1)
+WHERE secret_type = $2
+RETURNING newest_version`
 
 // NoteVersion implements ports.Rotations.
-func (s *Store) NoteVersion(ctx context.Context, t domain.SecretType, version string) error {
-	return s.write(ctx, "note the version", func(ctx context.Context, tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, noteVersion, version, t)
+func (s *Store) NoteVersion(ctx context.Context, t domain.SecretType, version string) (newest string, err error) {
+	err = s.write(ctx, "note the version", func(ctx context.Context, tx pgx.Tx) error {
+		err := tx.QueryRow(ctx, noteVersion, version, t).Scan(&newest)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil
+		}
 		return err
 	})
+	return newest, err
 }
 
 const listStandings = `

@@ -115,15 +115,20 @@ func stand(ctx context.Context, tx *sql.Tx, next domain.Standing, rotated domain
 
 const noteVersion = `
 UPDATE omni_secret_metadata
-SET newest_version = ?
-WHERE secret_type = ? AND newest_version IS NULL`
+SET newest_version = coalesce(newest_version, ?)
+WHERE secret_type = ?
+RETURNING newest_version`
 
 // NoteVersion implements ports.Rotations.
-func (s *Store) NoteVersion(ctx context.Context, t domain.SecretType, version string) error {
-	return s.write(ctx, "note the version", func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, noteVersion, version, t)
+func (s *Store) NoteVersion(ctx context.Context, t domain.SecretType, version string) (newest string, err error) {
+	err = s.write(ctx, "note the version", func(tx *sql.Tx) error {
+		err := tx.QueryRowContext(ctx, noteVersion, version, t).Scan(&newest)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
 		return err
 	})
+	return newest, err
 }
 
 const listStandings = `

@@ -18,6 +18,8 @@ import (
 type database interface {
 	ports.Metadata
 	ports.Overrides
+	ports.Rotations
+	ports.FollowUps
 	ports.AuditStore
 
 	Ping(ctx context.Context) error

@@ -1,0 +1,416 @@
+package service
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/apex-tradebill/omni-secrets/domain"
+)
+
+// Preview is what the checks of a version found.
+type Preview struct {
+	Version string
+	Took    time.Duration
+	Failed  *domain.CheckError // nil when it passed all of them
+}
+
+// PreviewRotation fetches a version of a secret and checks it, without a change to what is served: it can be read, is
+// neither the version nor the value that is served, and passes the rules of the catalog. webhook, unless empty, is the
+// URL of one more to ask.
+//
+// Errors are *domain.Error: CodeForbidden, CodeUnknownSecretType, CodeInvalidRequest, CodeRotationInProgress while it
+// rotates to another version, CodeStateUnavailable, CodeAuditUnavailable.
+func (s *Service) PreviewRotation(ctx context.Context, call Call, t domain.SecretType, version, webhook string) (Preview, error) {
+	began := time.Now()
+	sl, err := s.rotatable(ctx, call, domain.ActionRotationPreview, t)
+	if err != nil {
+		return Preview{}, err
+	}
+	step := rotationStep{s, call, domain.ActionRotationPreview, sl, version}
+	if err := checkVersion(version); err != nil {
+		return Preview{}, step.refuse(ctx, err)
+	}
+	standing, err := s.standing(ctx, sl)
+	if err != nil {
+		return Preview{}, err
+	}
+	if standing.Rotating() && standing.Rotation.To != version {
+		_, err := standing.Status.After(domain.StepBegin)
+		return Preview{}, step.refuse(ctx, err)
+	}
+
+	preview := Preview{Version: version}
+	_, err = s.check(ctx, sl, version, webhook)
+	preview.Took = time.Since(began)
+	if failed, ok := errors.AsType[*domain.CheckError](err); ok {
+		preview.Failed = failed
+	} else if err != nil {
+		return Preview{}, step.refuse(ctx, &domain.Error{Code: domain.CodeInvalidRequest, Message: err.Error()})
+	}
+	e := step.event(domain.ResultSuccess)
+	e.Duration = preview.Took
+	if preview.Failed != nil {
+		e.Result, e.ErrorCode = domain.ResultFailure, string(preview.Failed.Code)
+		s.log.InfoContext(ctx, "a version did not pass its checks", "secretType", t, "version", version,
+			"check", preview.Failed.Check, "code", preview.Failed.Code, "requestId", call.RequestID, "err", preview.Failed)
+	}
+	if err := s.cfg.Journal.Append(ctx, e); err != nil {
+		return Preview{}, s.auditUnavailable(ctx, err)
+	}
+	return preview, nil
+}
+
+// BeginRotation begins to rotate a secret to a version that passes the checks of a preview. What is served stays, and
+// stays the same even if newer versions are added, until the rotation is promoted or aborted.
+//
+// Errors are *domain.Error: CodeForbidden, CodeUnknownSecretType, CodeInvalidRequest, CodeRotationInProgress,
+// CodeSecretDeprecated, CodeVersionRejected, CodeVersionUnavailable, CodeStateUnavailable.
+func (s *Service) BeginRotation(ctx context.Context, call Call, t domain.SecretType, version string) (SecretStatus, error) {
+	ctx = context.WithoutCancel(ctx) // it is finished even if the caller goes away; each step bounds its own time
+	sl, err := s.rotatable(ctx, call, domain.ActionRotationBegin, t)
+	if err != nil {
+		return SecretStatus{}, err
+	}
+	step := rotationStep{s, call, domain.ActionRotationBegin, sl, version}
+	if err := checkVersion(version); err != nil {
+		return SecretStatus{}, step.refuse(ctx, err)
+	}
+	standing, err := s.standing(ctx, sl)
+	if err != nil {
+		return SecretStatus{}, err
+	}
+	if _, err := standing.Status.After(domain.StepBegin); err != nil {
+		return SecretStatus{}, step.refuse(ctx, err)
+	}
+	if _, err := s.check(ctx, sl, version, ""); err != nil {
+		return SecretStatus{}, step.refuse(ctx, rejected(version, err))
+	}
+
+	return step.take(ctx, func(ctx context.Context, standing domain.Standing) (domain.Standing, domain.Rotated, bool, error) {
+		r := domain.Rotation{ID: "rot-" + rand.Text(), Type: t, To: version, BegunBy: call.Principal.Actor(), BegunAt: time.Now().UTC().Truncate(time.Microsecond)}
+		if state := sl.snapshot().state; !state.Value.IsZero() {
+			r.From = state.Version
+		}
+		next := standing.Begun(r)
+		ok, err := s.cfg.Rotations.BeginRotation(ctx, r, next, step.event(domain.ResultSuccess))
+		return next, domain.Rotated{}, ok, err
+	})
+}
+
+// PromoteRotation ends the rotation of a secret with success: from the moment at which it returns, no reader of this
+// replica gets another version than the new one, and a second later none of any other replica that reaches the
+// database. A version that cannot be read now is not put in place. An override stays on top.
+//
+// Errors are *domain.Error: CodeForbidden, CodeUnknownSecretType, CodeNoRotation, CodeSecretDeprecated,
+// CodeVersionRejected, CodeVersionUnavailable, CodeStateUnavailable.
+func (s *Service) PromoteRotation(ctx context.Context, call Call, t domain.SecretType) (SecretStatus, error) {
+	ctx = context.WithoutCancel(ctx)
+	sl, err := s.rotatable(ctx, call, domain.ActionRotationPromote, t)
+	if err != nil {
+		return SecretStatus{}, err
+	}
+	step := rotationStep{s, call, domain.ActionRotationPromote, sl, ""}
+	standing, err := s.standing(ctx, sl)
+	if err != nil {
+		return SecretStatus{}, err
+	}
+	if _, err := standing.Status.After(domain.StepPromote); err != nil {
+		return SecretStatus{}, step.refuse(ctx, err)
+	}
+	r := standing.Rotation
+	step.version = r.To
+	began := time.Now()
+	got, err := s.fetchVersion(ctx, sl, r.To)
+	if err != nil {
+		return SecretStatus{}, step.refuse(ctx, rejected(r.To, err))
+	}
+
+	return step.take(ctx, func(ctx context.Context, standing domain.Standing) (domain.Standing, domain.Rotated, bool, error) {
+		if standing.Rotation.ID != r.ID {
+			return standing, domain.Rotated{}, false, nil
+		}
+		e := step.event(domain.ResultSuccess)
+		e.Reason = "the version before was " + r.From
+		next, rotated := standing.Promoted(), sl.entry.RotatedAt(e.RecordedAt)
+		ok, err := s.cfg.Rotations.EndRotation(ctx, r.ID, domain.RotationPromoted, next, rotated, e)
+		if ok {
+			s.put(sl, got, began, next)
+		}
+		return next, rotated, ok, err
+	})
+}
+
+// put serves a version that was just promoted.
+func (s *Service) put(sl *slot, got domain.Fetched, began time.Time, standing domain.Standing) {
+	sl.mu.Lock()
+	defer sl.mu.Unlock()
+	_, after := sl.changeLocked(func(v *view) {
+		v.state = sl.policy.Succeed(got, sl.entry.Backend, began, s.cfg.Spread())
+		v.standing, v.found, v.replaceBy = standing, "", time.Time{}
+	})
+	if sl.flight == nil {
+		s.schedule.set(sl, after.state.NextFetch)
+	}
+	s.served.add(sl)
+}
+
+// AbortRotation ends the rotation of a secret without a change: what was served when it began is served on, until a
+// version appears that is newer than the one that was given up.
+//
+// Errors are *domain.Error: CodeForbidden, CodeUnknownSecretType, CodeNoRotation, CodeSecretDeprecated,
+// CodeStateUnavailable.
+func (s *Service) AbortRotation(ctx context.Context, call Call, t domain.SecretType) (SecretStatus, error) {
+	ctx = context.WithoutCancel(ctx)
+	sl, err := s.rotatable(ctx, call, domain.ActionRotationAbort, t)
+	if err != nil {
+		return SecretStatus{}, err
+	}
+	step := rotationStep{s, call, domain.ActionRotationAbort, sl, ""}
+	standing, err := s.standing(ctx, sl)
+	if err != nil {
+		return SecretStatus{}, err
+	}
+	if _, err := standing.Status.After(domain.StepAbort); err != nil {
+		return SecretStatus{}, step.refuse(ctx, err)
+	}
+	step.version = standing.Rotation.To
+	return step.take(ctx, func(ctx context.Context, standing domain.Standing) (domain.Standing, domain.Rotated, bool, error) {
+		next := standing.Aborted()
+		ok, err := s.cfg.Rotations.EndRotation(ctx, standing.Rotation.ID, domain.RotationAborted, next, domain.Rotated{}, step.event(domain.ResultSuccess))
+		return next, domain.Rotated{}, ok, err
+	})
+}
+
+// RecordRotation records that a secret was rotated elsewhere, at a time that is not in the future: the next deadline
+// counts from there. A version that appears behind the alias of the catalog is recorded by itself.
+//
+// Errors are *domain.Error: CodeForbidden, CodeUnknownSecretType, CodeInvalidRequest, CodeRotationInProgress,
+// CodeSecretDeprecated, CodeStateUnavailable.
+func (s *Service) RecordRotation(ctx context.Context, call Call, t domain.SecretType, at time.Time) (SecretStatus, error) {
+	ctx = context.WithoutCancel(ctx)
+	sl, err := s.rotatable(ctx, call, domain.ActionWriteMetadata, t)
+	if err != nil {
+		return SecretStatus{}, err
+	}
+	step := rotationStep{s, call, domain.ActionWriteMetadata, sl, ""}
+	standing, err := s.standing(ctx, sl)
+	if err != nil {
+		return SecretStatus{}, err
+	}
+	if _, err := standing.Status.After(domain.StepRecord); err != nil {
+		return SecretStatus{}, step.refuse(ctx, err)
+	}
+	if err := s.readMetadata(ctx); err != nil {
+		return SecretStatus{}, s.stateUnavailable(ctx, "read the last rotation", err)
+	}
+	last := s.rotations.metadata(sl.entry, s.cfg.Environment, at).LastRotatedAt
+	switch {
+	case at.After(time.Now()):
+		return SecretStatus{}, step.refuse(ctx, &domain.Error{Code: domain.CodeInvalidRequest, Message: "rotatedAt is in the future of the server's clock; send when the secret was rotated"})
+	case at.Before(last):
+		return SecretStatus{}, step.refuse(ctx, &domain.Error{Code: domain.CodeInvalidRequest, Message: "a later rotation is recorded already, of " + last.UTC().Format(time.RFC3339)})
+	}
+	return step.take(ctx, func(ctx context.Context, standing domain.Standing) (domain.Standing, domain.Rotated, bool, error) {
+		e := step.event(domain.ResultSuccess)
+		e.Version, e.Reason = standing.Newest, "rotated elsewhere at "+at.UTC().Format(time.RFC3339)
+		rotated := sl.entry.RotatedAt(at)
+		ok, err := s.cfg.Rotations.RecordRotation(ctx, standing.Newest, standing, rotated, e)
+		return standing, rotated, ok, err
+	})
+}
+
+// rotatable finds the secret of a call that may rotate it.
+func (s *Service) rotatable(ctx context.Context, call Call, action domain.Action, t domain.SecretType) (*slot, error) {
+	if err := s.Authorize(ctx, call, domain.ScopeRotate, t); err != nil {
+		return nil, err
+	}
+	sl, ok := s.slots[t]
+	if !ok {
+		return nil, s.refuseUnknown(ctx, call, action, t)
+	}
+	return sl, nil
+}
+
+func checkVersion(version string) error {
+	if domain.NumberedVersion(version) {
+		return nil
+	}
+	return &domain.Error{Code: domain.CodeInvalidRequest, Message: "gcpSecretVersion must be the number of a version, such as 7; an alias such as latest may stand for another one a moment later"}
+}
+
+// standing is the secret's, as the database has it now.
+func (s *Service) standing(ctx context.Context, sl *slot) (domain.Standing, error) {
+	ctx, cancel := context.WithTimeout(ctx, stateTimeout)
+	defer cancel()
+	list, err := s.cfg.Rotations.Standings(ctx)
+	if err != nil {
+		return domain.Standing{}, s.stateUnavailable(ctx, "read the state of the rotation", err)
+	}
+	for _, st := range list {
+		if st.Type == sl.entry.Type {
+			return st, nil
+		}
+	}
+	return domain.Standing{Type: sl.entry.Type, Status: domain.RotationActive, Newest: sl.snapshot().standing.Newest}, nil
+}
+
+// check fetches a version and has it pass everything that a new one must. Its error is a *domain.CheckError, or says
+// what is wrong with the webhook.
+func (s *Service) check(ctx context.Context, sl *slot, version, webhook string) (domain.Fetched, error) {
+	got, err := s.fetchVersion(ctx, sl, version)
+	if err != nil {
+		return got, err
+	}
+	if state := sl.snapshot().state; !state.Value.IsZero() && (got.Version == state.Version || bytes.Equal(got.Value.Reveal(), state.Value.Reveal())) {
+		return got, &domain.CheckError{Code: domain.CheckVersionUnchanged, Message: "version " + version + " is the one that is served, or has its value; add a new version with another value"}
+	}
+	rules := sl.entry.Validators
+	if webhook != "" {
+		rules = append(rules[:len(rules):len(rules)], domain.Validator{Webhook: &domain.WebhookRule{URL: webhook}})
+	}
+	candidate := domain.Candidate{Type: sl.entry.Type, Version: got.Version, Value: got.Value}
+	for _, rule := range rules {
+		if err := s.validate(ctx, rule, candidate); err != nil {
+			return got, err
+		}
+	}
+	return got, nil
+}
+
+func (s *Service) validate(ctx context.Context, rule domain.Validator, candidate domain.Candidate) error {
+	switch {
+	case rule.Format != nil:
+		return rule.Format.Check(candidate.Value)
+	case s.cfg.Validator != nil:
+		return s.cfg.Validator.Validate(ctx, rule, candidate)
+	case rule.Webhook != nil:
+		return &domain.CheckError{Check: rule.Name(), Code: domain.CheckWebhookForbidden, Message: "this server calls no webhooks; allow the host with OMNI_VALIDATION_ALLOWED_HOSTS"}
+	default:
+		return &domain.CheckError{Check: rule.Name(), Code: domain.CheckProbeForbidden, Message: "this server sends no probes; allow the host with OMNI_VALIDATION_ALLOWED_HOSTS"}
+	}
+}
+
+// fetchVersion fetches a version that is not served. Its error is a *domain.CheckError.
+func (s *Service) fetchVersion(ctx context.Context, sl *slot, version string) (domain.Fetched, error) {
+	e, began := sl.entry, time.Now()
+	got, err := sl.backend.Fetch(ctx, e.Reference, version)
+	if err == nil && got.Version != version {
+		err = &domain.FetchError{Reason: domain.ReasonNotFound, Err: fmt.Errorf("asked for version %s, got %s", version, got.Version)}
+	}
+	if err == nil {
+		s.cfg.Meter.FetchDone(e.Backend, "ok", time.Since(began))
+		s.cfg.Meter.SecretRead(e.Type, e.Backend, false)
+		return got, nil
+	}
+	reason := domain.ReasonOf(err)
+	s.cfg.Meter.FetchDone(e.Backend, string(reason), time.Since(began))
+	return domain.Fetched{}, &domain.CheckError{
+		Code: domain.CheckVersionUnreadable, Message: fmt.Sprintf("version %s cannot be read: its backend answered %s", version, reason), Err: err,
+	}
+}
+
+// rejected is why a version is not rotated to, err being that of its checks.
+func rejected(version string, err error) error {
+	failed, ok := errors.AsType[*domain.CheckError](err)
+	if !ok {
+		return err
+	}
+	if fetch, ok := errors.AsType[*domain.FetchError](err); ok && fetch.Reason.Severity() == domain.Outage {
+		return &domain.Error{Code: domain.CodeVersionUnavailable, Message: failed.Message + "; nothing was changed, try again", RetryAfter: time.Second, Err: failed}
+	}
+	why := failed.Message
+	if failed.Check != "" {
+		why = failed.Check + ": " + why
+	}
+	return &domain.Error{Code: domain.CodeVersionRejected, Message: fmt.Sprintf("version %s was not taken: %s (%s)", version, why, failed.Code), Err: failed}
+}
+
+// rotationStep is one call that moves a secret's rotation on.
+type rotationStep struct {
+	*Service
+
+	call    Call
+	action  domain.Action
+	sl      *slot
+	version string
+}
+
+func (p *rotationStep) event(result domain.Result) domain.Event {
+	e := p.Service.event(p.call, p.action, p.sl.entry.Type, result)
+	e.Source = p.sl.entry.Backend
+	if domain.NumberedVersion(p.version) {
+		e.Version = p.version
+	}
+	return e
+}
+
+// refuse audits a step that was not taken, and returns why.
+func (p *rotationStep) refuse(ctx context.Context, err error) error {
+	e := p.event(domain.ResultFailure)
+	e.ErrorCode = string(domain.AsError(err).Code)
+	p.note(ctx, e)
+	return err
+}
+
+// take takes the step in the database and then here. store is given the standing there is and returns the next one.
+func (p *rotationStep) take(ctx context.Context, store func(context.Context, domain.Standing) (domain.Standing, domain.Rotated, bool, error)) (SecretStatus, error) {
+	p.steps.Lock()
+	defer p.steps.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, stateTimeout)
+	defer cancel()
+	standing, err := p.standing(ctx, p.sl)
+	if err != nil {
+		return SecretStatus{}, err
+	}
+	next, rotated, taken, err := store(ctx, standing)
+	if err != nil {
+		return SecretStatus{}, p.stateUnavailable(ctx, string(p.action), err)
+	}
+	if !taken {
+		return SecretStatus{}, p.refuse(ctx, p.overtaken(ctx))
+	}
+	p.setStanding(p.sl, func(st *domain.Standing) { *st = next })
+	p.rotations.stand(next, rotated)
+	if !rotated.At.IsZero() {
+		p.followUps.rotated(p.sl.entry.Type, rotated.At)
+	}
+	if name := stepEvents[p.action]; name != "" {
+		r := standing.Rotation
+		if r.ID == "" {
+			r = next.Rotation
+		}
+		p.log.LogAttrs(ctx, slog.LevelInfo, name, append(p.rotationAttrs(p.call, p.sl, r.From, r.To), slog.String("by", p.call.Principal.Subject))...)
+	}
+	return p.status(p.sl, time.Now()), nil
+}
+
+// stepEvents are the log events of steps that were taken.
+var stepEvents = map[domain.Action]string{
+	domain.ActionRotationBegin:   domain.EventRotationBegun,
+	domain.ActionRotationPromote: domain.EventRotationPromoted,
+	domain.ActionRotationAbort:   domain.EventRotationAborted,
+}
+
+// overtaken is why a step is no longer legal that was so a moment ago.
+func (p *rotationStep) overtaken(ctx context.Context) error {
+	standing, err := p.standing(ctx, p.sl)
+	if err != nil {
+		return err
+	}
+	for action, step := range map[domain.Action]domain.RotationStep{
+		domain.ActionRotationBegin: domain.StepBegin, domain.ActionRotationPromote: domain.StepPromote,
+		domain.ActionRotationAbort: domain.StepAbort, domain.ActionWriteMetadata: domain.StepRecord,
+	} {
+		if action == p.action {
+			if _, err := standing.Status.After(step); err != nil {
+				return err
+			}
+		}
+	}
+	return &domain.Error{Code: domain.CodeStateUnavailable, Message: "somebody else changed the state of this rotation at the same time; look at the status and try again", RetryAfter: time.Second}
+}

@@ -1,0 +1,156 @@
+package service
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/apex-tradebill/omni-secrets/domain"
+)
+
+// promotionGrace is for how long a version is served on once another replica has promoted its successor: time to fetch
+// that, so that no reader waits for it, and short of the second after which nobody may see the old one.
+const promotionGrace = 500 * time.Millisecond
+
+// loadStandings learns, before anything is fetched, which version of each secret is to be served.
+func (s *Service) loadStandings(ctx context.Context) error {
+	if err := s.readMetadata(ctx); err != nil {
+		return err
+	}
+	for _, sl := range s.order {
+		standing := s.rotations.metadata(sl.entry, s.cfg.Environment, time.Now()).Standing()
+		sl.change(func(v *view) { v.standing = standing })
+	}
+	return s.followRotations(ctx)
+}
+
+// followRotations takes over the standings that other replicas decided.
+func (s *Service) followRotations(ctx context.Context) error {
+	s.steps.Lock()
+	defer s.steps.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, stateTimeout)
+	defer cancel()
+	list, err := s.cfg.Rotations.Standings(ctx)
+	if err != nil {
+		return err
+	}
+	special := make(map[domain.SecretType]domain.Standing, len(list))
+	for _, st := range list {
+		special[st.Type] = st
+	}
+	reread := false
+	for _, sl := range s.order {
+		here := sl.snapshot().standing
+		there, ok := special[sl.entry.Type]
+		if !ok { // plain
+			there = domain.Standing{Type: here.Type, Status: domain.RotationActive, Newest: here.Newest}
+		}
+		if here == there {
+			continue
+		}
+		if !reread { // for the deadlines and the newest versions, which have moved too
+			if err := s.readMetadata(ctx); err != nil {
+				return err
+			}
+			reread = true
+		}
+		there.Newest = s.rotations.metadata(sl.entry, s.cfg.Environment, time.Now()).NewestVersion
+		s.adopt(sl, there)
+	}
+	return nil
+}
+
+// adopt makes a standing that was decided elsewhere the one of the secret here. A version that is not to be served any
+// more goes within promotionGrace.
+func (s *Service) adopt(sl *slot, standing domain.Standing) {
+	now := time.Now()
+	sl.change(func(v *view) {
+		v.standing, v.replaceBy = standing, time.Time{}
+		if !v.state.Value.IsZero() && !standing.Follows(v.state.Version) {
+			v.replaceBy = now.Add(promotionGrace)
+		}
+	})
+	s.fetchSoon(sl)
+}
+
+// countVersions tells the database of versions that were found behind the catalog's aliases.
+func (s *Service) countVersions(ctx context.Context) error {
+	return s.found.keep(ctx, s.countVersion, func(err error) {
+		s.log.WarnContext(ctx, "a version that is served is not counted as a rotation yet: the database does not take it", "err", err)
+	})
+}
+
+// countVersion counts what was found behind the alias as a rotation, if it is one. Of all replicas one does.
+func (s *Service) countVersion(ctx context.Context, sl *slot) error {
+	s.steps.Lock()
+	defer s.steps.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, stateTimeout)
+	defer cancel()
+	v := sl.snapshot()
+	switch v.standing.Find(v.found) {
+	case domain.FoundFirst:
+		newest, err := s.cfg.Rotations.NoteVersion(ctx, sl.entry.Type, v.found)
+		if err == nil {
+			s.setStanding(sl, func(st *domain.Standing) { st.Newest = newest })
+		}
+		return err
+	case domain.FoundNewer:
+		return s.countRotation(ctx, sl, v.standing, v.found)
+	case domain.FoundBehind:
+		s.alertRollback(ctx, sl, v.standing, v.found)
+	case domain.FoundKnown:
+	}
+	return nil
+}
+
+func (s *Service) setStanding(sl *slot, change func(*domain.Standing)) {
+	sl.change(func(v *view) { change(&v.standing) })
+}
+
+// countRotation counts a rotation that was made by adding a version behind the alias.
+func (s *Service) countRotation(ctx context.Context, sl *slot, from domain.Standing, found string) error {
+	e := s.event(Call{}, domain.ActionRotationDetected, sl.entry.Type, domain.ResultSuccess)
+	e.Actor, e.Version, e.Source, e.Reason = domain.Automation, found, sl.entry.Backend, "the newest before was "+from.Newest
+	rotated := sl.entry.RotatedAt(e.RecordedAt)
+	next := from.Counted(found)
+	first, err := s.cfg.Rotations.RecordRotation(ctx, from.Newest, next, rotated, e)
+	if err != nil {
+		return err
+	}
+	if !first { // another replica was faster, or has begun a rotation
+		if err := s.readMetadata(ctx); err != nil {
+			return err
+		}
+		now := s.rotations.metadata(sl.entry, s.cfg.Environment, time.Now()).Standing()
+		if now.Pinned == "" && !now.Rotating() {
+			s.setStanding(sl, func(st *domain.Standing) { *st = now })
+		}
+		return nil // what is pinned, or rotates, followRotations takes over
+	}
+	s.setStanding(sl, func(st *domain.Standing) { *st = next })
+	s.rotations.stand(next, rotated)
+	s.followUps.rotated(sl.entry.Type, rotated.At)
+	s.log.LogAttrs(ctx, slog.LevelInfo, domain.EventRotationDetected,
+		append(s.rotationAttrs(Call{}, sl, from.Newest, found), slog.Time("rotationDueAt", rotated.DueAt))...)
+	return nil
+}
+
+// alertRollback tells, once for each version, that the alias went back to it. That is no rotation.
+func (s *Service) alertRollback(ctx context.Context, sl *slot, standing domain.Standing, found string) {
+	if sl.rolledBack == found {
+		return
+	}
+	sl.rolledBack = found
+	s.log.LogAttrs(ctx, slog.LevelWarn, domain.AlertVersionRollback, s.rotationAttrs(Call{}, sl, standing.Newest, found)...)
+}
+
+func (s *Service) rotationAttrs(call Call, sl *slot, from, to string) []slog.Attr {
+	return []slog.Attr{
+		slog.String("secretType", string(sl.entry.Type)),
+		slog.String("owner", sl.entry.Owner),
+		slog.String("fromVersion", from),
+		slog.String("toVersion", to),
+		slog.String("requestId", call.RequestID),
+		slog.String("replicaId", s.cfg.ReplicaID),
+	}
+}
