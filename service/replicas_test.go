@@ -18,7 +18,8 @@ func newReplicas(t *testing.T) (a, b *fixture) {
 	store, backend := memory.New(), memory.NewBackend()
 	replica := func(id string) *fixture {
 		return newFixture(t, func(cfg *service.Config) {
-			cfg.Metadata, cfg.Overrides, cfg.Audit, cfg.Replicas = store, store, store, store
+			cfg.Metadata, cfg.Overrides, cfg.Rotations, cfg.FollowUps = store, store, store, store
+			cfg.Audit, cfg.Replicas = store, store
 			cfg.Backends = map[string]ports.SecretBackend{"gsm": backend}
 			cfg.ReplicaID = id
 		})

@@ -24,6 +24,8 @@ type Backend struct {
 
 type secret struct {
 	versions [][]byte // version "1" first
+	disabled map[int]bool
+	latest   int // what the alias stands for; 0 for the last version
 	failure  domain.Reason
 	delay    time.Duration
 	held     chan struct{} // nil when Fetch is free to go on
@@ -42,6 +44,24 @@ func (b *Backend) Set(reference, value string) (version string) {
 	s := b.secret(reference)
 	s.versions = append(s.versions, []byte(value))
 	return strconv.Itoa(len(s.versions))
+}
+
+// Disable makes a version of the secret fail as domain.ReasonVersionDisabled.
+func (b *Backend) Disable(reference string, version int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s := b.secret(reference)
+	if s.disabled == nil {
+		s.disabled = make(map[int]bool)
+	}
+	s.disabled[version] = true
+}
+
+// SetLatest lets the alias stand for a version, or for the last one again when version is 0.
+func (b *Backend) SetLatest(reference string, version int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.secret(reference).latest = version
 }
 
 // Fail makes every Fetch of the secret fail for reason, until Recover.
@@ -149,7 +169,10 @@ func (b *Backend) answer(reference, version string) (domain.Fetched, error) {
 		return domain.Fetched{}, &domain.FetchError{Reason: s.failure, Err: errors.New("told to fail")}
 	}
 
-	number := len(s.versions)
+	number := s.latest
+	if number == 0 {
+		number = len(s.versions)
+	}
 	if version != domain.LatestVersion {
 		number, _ = strconv.Atoi(version) // what is no number is version 0, which does not exist
 	}
@@ -160,6 +183,9 @@ func (b *Backend) answer(reference, version string) (domain.Fetched, error) {
 		}
 	}
 
+	if s.disabled[number] {
+		return domain.Fetched{}, &domain.FetchError{Reason: domain.ReasonVersionDisabled}
+	}
 	value := s.versions[number-1]
 	if len(value) == 0 || len(value) > domain.MaxValueBytes {
 		return domain.Fetched{}, &domain.FetchError{
