@@ -81,6 +81,9 @@ func TestRotationSettlesFollowUps(t *testing.T) {
 				f.at(time.Minute)
 				f.backend.Set("key", "key-2")
 				rotate(f)
+				if st := f.Snapshot(time.Now())[0]; st.FollowUps != 0 { // as the metrics show it
+					t.Errorf("in memory: %+v", st)
+				}
 				if open := f.openFollowUps(); len(open) != 0 {
 					t.Errorf("open: %+v", open)
 				}

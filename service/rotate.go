@@ -27,15 +27,14 @@ type Preview struct {
 // rotates to another version, CodeStateUnavailable, CodeAuditUnavailable.
 func (s *Service) PreviewRotation(ctx context.Context, call Call, t domain.SecretType, version, webhook string) (Preview, error) {
 	began := time.Now()
-	sl, err := s.rotatable(ctx, call, domain.ActionRotationPreview, t)
+	step, err := s.newStep(ctx, call, t, domain.ActionRotationPreview, "")
 	if err != nil {
 		return Preview{}, err
 	}
-	step := rotationStep{s, call, domain.ActionRotationPreview, sl, version}
-	if err := checkVersion(version); err != nil {
-		return Preview{}, step.refuse(ctx, err)
+	if err := step.setVersion(ctx, version); err != nil {
+		return Preview{}, err
 	}
-	standing, err := s.standing(ctx, sl)
+	standing, err := s.standing(ctx, step.sl)
 	if err != nil {
 		return Preview{}, err
 	}
@@ -45,7 +44,7 @@ func (s *Service) PreviewRotation(ctx context.Context, call Call, t domain.Secre
 	}
 
 	preview := Preview{Version: version}
-	_, err = s.check(ctx, sl, version, webhook)
+	_, err = s.check(ctx, step.sl, version, webhook)
 	preview.Took = time.Since(began)
 	if failed, ok := errors.AsType[*domain.CheckError](err); ok {
 		preview.Failed = failed
@@ -72,28 +71,23 @@ func (s *Service) PreviewRotation(ctx context.Context, call Call, t domain.Secre
 // CodeSecretDeprecated, CodeVersionRejected, CodeVersionUnavailable, CodeStateUnavailable.
 func (s *Service) BeginRotation(ctx context.Context, call Call, t domain.SecretType, version string) (SecretStatus, error) {
 	ctx = context.WithoutCancel(ctx) // it is finished even if the caller goes away; each step bounds its own time
-	sl, err := s.rotatable(ctx, call, domain.ActionRotationBegin, t)
+	step, err := s.newStep(ctx, call, t, domain.ActionRotationBegin, domain.StepBegin)
 	if err != nil {
 		return SecretStatus{}, err
 	}
-	step := rotationStep{s, call, domain.ActionRotationBegin, sl, version}
-	if err := checkVersion(version); err != nil {
-		return SecretStatus{}, step.refuse(ctx, err)
-	}
-	standing, err := s.standing(ctx, sl)
-	if err != nil {
+	if err := step.setVersion(ctx, version); err != nil {
 		return SecretStatus{}, err
 	}
-	if _, err := standing.Status.After(domain.StepBegin); err != nil {
-		return SecretStatus{}, step.refuse(ctx, err)
+	if _, err := step.legal(ctx); err != nil {
+		return SecretStatus{}, err
 	}
-	if _, err := s.check(ctx, sl, version, ""); err != nil {
+	if _, err := s.check(ctx, step.sl, version, ""); err != nil {
 		return SecretStatus{}, step.refuse(ctx, rejected(version, err))
 	}
 
 	return step.take(ctx, func(ctx context.Context, standing domain.Standing) (domain.Standing, domain.Rotated, bool, error) {
 		r := domain.Rotation{ID: "rot-" + rand.Text(), Type: t, To: version, BegunBy: call.Principal.Actor(), BegunAt: time.Now().UTC().Truncate(time.Microsecond)}
-		if state := sl.snapshot().state; !state.Value.IsZero() {
+		if state := step.sl.snapshot().state; !state.Value.IsZero() {
 			r.From = state.Version
 		}
 		next := standing.Begun(r)
@@ -110,36 +104,29 @@ func (s *Service) BeginRotation(ctx context.Context, call Call, t domain.SecretT
 // CodeVersionRejected, CodeVersionUnavailable, CodeStateUnavailable.
 func (s *Service) PromoteRotation(ctx context.Context, call Call, t domain.SecretType) (SecretStatus, error) {
 	ctx = context.WithoutCancel(ctx)
-	sl, err := s.rotatable(ctx, call, domain.ActionRotationPromote, t)
+	step, err := s.newStep(ctx, call, t, domain.ActionRotationPromote, domain.StepPromote)
 	if err != nil {
 		return SecretStatus{}, err
 	}
-	step := rotationStep{s, call, domain.ActionRotationPromote, sl, ""}
-	standing, err := s.standing(ctx, sl)
+	standing, err := step.legal(ctx)
 	if err != nil {
 		return SecretStatus{}, err
-	}
-	if _, err := standing.Status.After(domain.StepPromote); err != nil {
-		return SecretStatus{}, step.refuse(ctx, err)
 	}
 	r := standing.Rotation
 	step.version = r.To
 	began := time.Now()
-	got, err := s.fetchVersion(ctx, sl, r.To)
+	got, err := s.fetchVersion(ctx, step.sl, r.To)
 	if err != nil {
 		return SecretStatus{}, step.refuse(ctx, rejected(r.To, err))
 	}
 
 	return step.take(ctx, func(ctx context.Context, standing domain.Standing) (domain.Standing, domain.Rotated, bool, error) {
-		if standing.Rotation.ID != r.ID {
-			return standing, domain.Rotated{}, false, nil
-		}
 		e := step.event(domain.ResultSuccess)
 		e.Reason = "the version before was " + r.From
-		next, rotated := standing.Promoted(), sl.entry.RotatedAt(e.RecordedAt)
+		next, rotated := standing.Promoted(), step.sl.entry.RotatedAt(e.RecordedAt)
 		ok, err := s.cfg.Rotations.EndRotation(ctx, r.ID, domain.RotationPromoted, next, rotated, e)
 		if ok {
-			s.put(sl, got, began, next)
+			s.put(step.sl, got, began, next)
 		}
 		return next, rotated, ok, err
 	})
@@ -166,17 +153,13 @@ func (s *Service) put(sl *slot, got domain.Fetched, began time.Time, standing do
 // CodeStateUnavailable.
 func (s *Service) AbortRotation(ctx context.Context, call Call, t domain.SecretType) (SecretStatus, error) {
 	ctx = context.WithoutCancel(ctx)
-	sl, err := s.rotatable(ctx, call, domain.ActionRotationAbort, t)
+	step, err := s.newStep(ctx, call, t, domain.ActionRotationAbort, domain.StepAbort)
 	if err != nil {
 		return SecretStatus{}, err
 	}
-	step := rotationStep{s, call, domain.ActionRotationAbort, sl, ""}
-	standing, err := s.standing(ctx, sl)
+	standing, err := step.legal(ctx)
 	if err != nil {
 		return SecretStatus{}, err
-	}
-	if _, err := standing.Status.After(domain.StepAbort); err != nil {
-		return SecretStatus{}, step.refuse(ctx, err)
 	}
 	step.version = standing.Rotation.To
 	return step.take(ctx, func(ctx context.Context, standing domain.Standing) (domain.Standing, domain.Rotated, bool, error) {
@@ -193,22 +176,17 @@ func (s *Service) AbortRotation(ctx context.Context, call Call, t domain.SecretT
 // CodeSecretDeprecated, CodeStateUnavailable.
 func (s *Service) RecordRotation(ctx context.Context, call Call, t domain.SecretType, at time.Time) (SecretStatus, error) {
 	ctx = context.WithoutCancel(ctx)
-	sl, err := s.rotatable(ctx, call, domain.ActionWriteMetadata, t)
+	step, err := s.newStep(ctx, call, t, domain.ActionWriteMetadata, domain.StepRecord)
 	if err != nil {
 		return SecretStatus{}, err
 	}
-	step := rotationStep{s, call, domain.ActionWriteMetadata, sl, ""}
-	standing, err := s.standing(ctx, sl)
-	if err != nil {
+	if _, err := step.legal(ctx); err != nil {
 		return SecretStatus{}, err
-	}
-	if _, err := standing.Status.After(domain.StepRecord); err != nil {
-		return SecretStatus{}, step.refuse(ctx, err)
 	}
 	if err := s.readMetadata(ctx); err != nil {
 		return SecretStatus{}, s.stateUnavailable(ctx, "read the last rotation", err)
 	}
-	last := s.rotations.metadata(sl.entry, s.cfg.Environment, at).LastRotatedAt
+	last := s.rotations.metadata(step.sl.entry, s.cfg.Environment, at).LastRotatedAt
 	switch {
 	case at.After(time.Now()):
 		return SecretStatus{}, step.refuse(ctx, &domain.Error{Code: domain.CodeInvalidRequest, Message: "rotatedAt is in the future of the server's clock; send when the secret was rotated"})
@@ -218,29 +196,10 @@ func (s *Service) RecordRotation(ctx context.Context, call Call, t domain.Secret
 	return step.take(ctx, func(ctx context.Context, standing domain.Standing) (domain.Standing, domain.Rotated, bool, error) {
 		e := step.event(domain.ResultSuccess)
 		e.Version, e.Reason = standing.Newest, "rotated elsewhere at "+at.UTC().Format(time.RFC3339)
-		rotated := sl.entry.RotatedAt(at)
+		rotated := step.sl.entry.RotatedAt(at)
 		ok, err := s.cfg.Rotations.RecordRotation(ctx, standing.Newest, standing, rotated, e)
 		return standing, rotated, ok, err
 	})
-}
-
-// rotatable finds the secret of a call that may rotate it.
-func (s *Service) rotatable(ctx context.Context, call Call, action domain.Action, t domain.SecretType) (*slot, error) {
-	if err := s.Authorize(ctx, call, domain.ScopeRotate, t); err != nil {
-		return nil, err
-	}
-	sl, ok := s.slots[t]
-	if !ok {
-		return nil, s.refuseUnknown(ctx, call, action, t)
-	}
-	return sl, nil
-}
-
-func checkVersion(version string) error {
-	if domain.NumberedVersion(version) {
-		return nil
-	}
-	return &domain.Error{Code: domain.CodeInvalidRequest, Message: "gcpSecretVersion must be the number of a version, such as 7; an alias such as latest may stand for another one a moment later"}
 }
 
 // standing is the secret's, as the database has it now.
@@ -330,22 +289,56 @@ func rejected(version string, err error) error {
 	return &domain.Error{Code: domain.CodeVersionRejected, Message: fmt.Sprintf("version %s was not taken: %s (%s)", version, why, failed.Code), Err: failed}
 }
 
-// rotationStep is one call that moves a secret's rotation on.
+// rotationStep is one call about the rotation of a secret.
 type rotationStep struct {
 	*Service
 
 	call    Call
-	action  domain.Action
 	sl      *slot
-	version string
+	action  domain.Action
+	kind    domain.RotationStep // "" for a preview
+	version string              // that it is about; "" while that is not known
+}
+
+// newStep refuses a call that may not rotate the secret.
+func (s *Service) newStep(ctx context.Context, call Call, t domain.SecretType, action domain.Action, kind domain.RotationStep) (*rotationStep, error) {
+	if err := s.Authorize(ctx, call, domain.ScopeRotate, t); err != nil {
+		return nil, err
+	}
+	sl, ok := s.slots[t]
+	if !ok {
+		return nil, s.refuseUnknown(ctx, call, action, t)
+	}
+	return &rotationStep{Service: s, call: call, sl: sl, action: action, kind: kind}, nil
+}
+
+// setVersion refuses what is not the number of a version.
+func (p *rotationStep) setVersion(ctx context.Context, version string) error {
+	if !domain.NumberedVersion(version) {
+		return p.refuse(ctx, &domain.Error{
+			Code:    domain.CodeInvalidRequest,
+			Message: "gcpSecretVersion must be the number of a version, such as 7; an alias such as latest may stand for another one a moment later",
+		})
+	}
+	p.version = version
+	return nil
+}
+
+// legal is the secret's standing; it refuses the step if it cannot be taken from there.
+func (p *rotationStep) legal(ctx context.Context) (domain.Standing, error) {
+	standing, err := p.standing(ctx, p.sl)
+	if err != nil {
+		return standing, err
+	}
+	if _, err := standing.Status.After(p.kind); err != nil {
+		return standing, p.refuse(ctx, err)
+	}
+	return standing, nil
 }
 
 func (p *rotationStep) event(result domain.Result) domain.Event {
 	e := p.Service.event(p.call, p.action, p.sl.entry.Type, result)
-	e.Source = p.sl.entry.Backend
-	if domain.NumberedVersion(p.version) {
-		e.Version = p.version
-	}
+	e.Source, e.Version = p.sl.entry.Backend, p.version
 	return e
 }
 
@@ -357,60 +350,50 @@ func (p *rotationStep) refuse(ctx context.Context, err error) error {
 	return err
 }
 
-// take takes the step in the database and then here. store is given the standing there is and returns the next one.
+// take takes the step in the database and then here. store is given the standing there is and returns the next one, and
+// whether it was stored.
 func (p *rotationStep) take(ctx context.Context, store func(context.Context, domain.Standing) (domain.Standing, domain.Rotated, bool, error)) (SecretStatus, error) {
 	p.steps.Lock()
 	defer p.steps.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, stateTimeout)
 	defer cancel()
-	standing, err := p.standing(ctx, p.sl)
+	standing, err := p.legal(ctx)
 	if err != nil {
 		return SecretStatus{}, err
 	}
-	next, rotated, taken, err := store(ctx, standing)
-	if err != nil {
+	next, rotated, stored, err := store(ctx, standing)
+	switch {
+	case err != nil:
 		return SecretStatus{}, p.stateUnavailable(ctx, string(p.action), err)
-	}
-	if !taken {
-		return SecretStatus{}, p.refuse(ctx, p.overtaken(ctx))
+	case !stored:
+		return SecretStatus{}, p.refuse(ctx, &domain.Error{
+			Code:       domain.CodeStateUnavailable,
+			Message:    "somebody else took a step of this rotation at the same time; look at the status and try again",
+			RetryAfter: time.Second,
+		})
 	}
 	p.setStanding(p.sl, func(st *domain.Standing) { *st = next })
 	p.rotations.stand(next, rotated)
 	if !rotated.At.IsZero() {
 		p.followUps.rotated(p.sl.entry.Type, rotated.At)
 	}
-	if name := stepEvents[p.action]; name != "" {
-		r := standing.Rotation
-		if r.ID == "" {
-			r = next.Rotation
-		}
-		p.log.LogAttrs(ctx, slog.LevelInfo, name, append(p.rotationAttrs(p.call, p.sl, r.From, r.To), slog.String("by", p.call.Principal.Subject))...)
-	}
+	p.tell(ctx, standing, next)
 	return p.status(p.sl, time.Now()), nil
 }
 
-// stepEvents are the log events of steps that were taken.
-var stepEvents = map[domain.Action]string{
-	domain.ActionRotationBegin:   domain.EventRotationBegun,
-	domain.ActionRotationPromote: domain.EventRotationPromoted,
-	domain.ActionRotationAbort:   domain.EventRotationAborted,
-}
-
-// overtaken is why a step is no longer legal that was so a moment ago.
-func (p *rotationStep) overtaken(ctx context.Context) error {
-	standing, err := p.standing(ctx, p.sl)
-	if err != nil {
-		return err
+// tell logs a step that was taken.
+func (p *rotationStep) tell(ctx context.Context, before, after domain.Standing) {
+	name, r := "", before.Rotation
+	switch p.kind {
+	case domain.StepBegin:
+		name, r = domain.EventRotationBegun, after.Rotation
+	case domain.StepPromote:
+		name = domain.EventRotationPromoted
+	case domain.StepAbort:
+		name = domain.EventRotationAborted
+	case domain.StepRecord:
+		return
 	}
-	for action, step := range map[domain.Action]domain.RotationStep{
-		domain.ActionRotationBegin: domain.StepBegin, domain.ActionRotationPromote: domain.StepPromote,
-		domain.ActionRotationAbort: domain.StepAbort, domain.ActionWriteMetadata: domain.StepRecord,
-	} {
-		if action == p.action {
-			if _, err := standing.Status.After(step); err != nil {
-				return err
-			}
-		}
-	}
-	return &domain.Error{Code: domain.CodeStateUnavailable, Message: "somebody else changed the state of this rotation at the same time; look at the status and try again", RetryAfter: time.Second}
+	p.log.LogAttrs(ctx, slog.LevelInfo, name, //nolint:sloglint // one of the constants domain.Event…
+		append(p.rotationAttrs(p.call, p.sl, r.From, r.To), slog.String("by", p.call.Principal.Subject))...)
 }

@@ -341,6 +341,32 @@ func TestPromoteDuringAFetch(t *testing.T) {
 	})
 }
 
+// A rotation that was aborted, and followed by another one, while its version was being read is not promoted.
+func TestPromoteIsOvertaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := rotating(t)
+		defer f.run()()
+		f.backend.Set("key", "key-2")
+		f.backend.Set("key", "key-3")
+		f.begin("2")
+		f.backend.SetDelay("key", time.Second)
+		promoted := make(chan error, 1)
+		go func() {
+			_, err := f.PromoteRotation(t.Context(), operator, apiKey)
+			promoted <- err
+		}()
+		synctest.Wait()
+		f.backend.SetDelay("key", 0)
+		f.abort()
+		f.begin("3")
+		f.wantCode(<-promoted, domain.CodeStateUnavailable)
+		f.wantServed(apiKey, "key-1", "gsm", false)
+		if st := f.promote(); st.Version != "3" {
+			t.Errorf("promoted: %+v", st)
+		}
+	})
+}
+
 func TestPromoteUnderAnOverride(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := rotating(t)
@@ -513,8 +539,8 @@ func TestReplicaThatCannotReadThePromotedVersion(t *testing.T) {
 		b.at(500 * time.Millisecond)
 		_, err = b.read(apiKey)
 		b.wantCode(err, domain.CodeSecretUnavailable)
-		if u := next(); u.Available() || u.Withdrawn {
-			t.Errorf("a watcher is told %+v", u)
+		if u := next(); u.Available() || u.Withdrawn || time.Since(b.start) != 500*time.Millisecond {
+			t.Errorf("after %v a watcher is told %+v", time.Since(b.start), u)
 		}
 		if st := b.status(apiKey); st.Source != domain.SourceEmpty || st.CachedSource != "" {
 			t.Errorf("status: %+v", st)
