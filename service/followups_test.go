@@ -65,7 +65,7 @@ func TestRotationSettlesFollowUps(t *testing.T) {
 			f.begin("2")
 			f.promote()
 		},
-		"found behind the alias": func(f *fixture) { f.at(time.Hour) },
+		"found behind the alias": func(f *fixture) { f.at(5 * time.Minute) },
 		"recorded": func(f *fixture) {
 			f.backend.SetLatest("key", 1)
 			if _, err := f.RecordRotation(f.t.Context(), operator, apiKey, time.Now()); err != nil {
