@@ -48,6 +48,10 @@ bench: ## Run the benchmarks that match BENCH, COUNT times, and summarize them (
 	go test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) ./... | tee bin/bench.txt
 	$(benchstat) bin/bench.txt
 
+.PHONY: proto
+proto: ## Check the wire contract (proto/) and generate gen/ from it
+	.ci/proto
+
 .PHONY: fmt
 fmt: ## Format the Go files
 	$(golangci-lint) fmt

@@ -64,6 +64,12 @@ func start(t testing.TB, env []string, name string, args ...string) *program {
 	t.Helper()
 	cmd := exec.CommandContext(context.Background(), filepath.Join(bin, name), args...)
 	cmd.Env = append(slices.Clip(env), "HOME="+t.TempDir(), "GORACE=halt_on_error=1")
+	return startCommand(t, name, cmd)
+}
+
+// startCommand runs any program until the test ends.
+func startCommand(t testing.TB, name string, cmd *exec.Cmd) *program {
+	t.Helper()
 	p := &program{t: t, cmd: cmd, stdout: newLines(), stderr: newLines(), exited: make(chan struct{})}
 	stdout, err := cmd.StdoutPipe()
 	stderr, err2 := cmd.StderrPipe()

@@ -93,7 +93,7 @@ func TestRESTAndConnectAgree(t *testing.T) {
 		{"the status", "GET", status, s.ops, "", func() (proto.Message, error) {
 			return s.opsService(s.ops).GetStatus(ctx, &secretsv1.GetStatusRequest{})
 		}, 200, ""},
-		{"a refresh of one", "POST", refreshPath, s.service, `{"secretType":"trading_api_key"}`, refresh(s.service, proto.String("trading_api_key")), 202, ""},
+		{"a refresh of one", "POST", refreshPath, s.service, `{"secretType":"trading_api_key"}`, refresh(s.service, new("trading_api_key")), 202, ""},
 		{"a refresh of all, of which one fails", "POST", refreshPath, s.service, "", refresh(s.service, nil), 202, ""},
 		{"events of a time long past", "GET", audit + "?until=2001-01-01T00:00:00Z", s.ops, "", list(&secretsv1.ListAuditEventsRequest{Until: timestamppb.New(time.Unix(1e9, 0))}), 200, ""},
 
@@ -108,8 +108,8 @@ func TestRESTAndConnectAgree(t *testing.T) {
 		{"an unknown type", "GET", read + "nothing", readOnly, "", get(readOnly, "nothing"), 404, domain.CodeUnknownSecretType},
 		{"a type that is no name", "GET", read + strings.Repeat("X", 300), readOnly, "", get(readOnly, strings.Repeat("X", 300)), 404, domain.CodeUnknownSecretType},
 		{"a secret without a value", "GET", read + "webhook_shared_secret", readOnly, "", get(readOnly, "webhook_shared_secret"), 503, domain.CodeSecretUnavailable},
-		{"a refresh of an unknown type", "POST", refreshPath, s.service, `{"secretType":"nothing"}`, refresh(s.service, proto.String("nothing")), 404, domain.CodeUnknownSecretType},
-		{"a refresh that fails", "POST", refreshPath, s.service, `{"secretType":"webhook_shared_secret"}`, refresh(s.service, proto.String("webhook_shared_secret")), 503, domain.CodeRefreshFailed},
+		{"a refresh of an unknown type", "POST", refreshPath, s.service, `{"secretType":"nothing"}`, refresh(s.service, new("nothing")), 404, domain.CodeUnknownSecretType},
+		{"a refresh that fails", "POST", refreshPath, s.service, `{"secretType":"webhook_shared_secret"}`, refresh(s.service, new("webhook_shared_secret")), 503, domain.CodeRefreshFailed},
 		{
 			"an override that is too long", "POST", glassPath, s.ops, `{"secretType":"trading_api_key","ciphertext":"x","expiresAt":"2099-01-01T00:00:00Z"}`,
 			apply(s.ops, &secretsv1.ApplyBreakGlassRequest{SecretType: "trading_api_key", Ciphertext: "x", ExpiresAt: "2099-01-01T00:00:00Z"}), 422, domain.CodeInvalidBreakGlassTTL,
@@ -126,8 +126,10 @@ func TestRESTAndConnectAgree(t *testing.T) {
 			"a reason that is too long", "POST", glassPath, s.ops, `{"secretType":"trading_api_key","ciphertext":"x","expiresAt":"` + soon() + `","reason":"` + strings.Repeat("x", 501) + `"}`,
 			apply(s.ops, &secretsv1.ApplyBreakGlassRequest{SecretType: "trading_api_key", Ciphertext: "x", ExpiresAt: soon(), Reason: strings.Repeat("x", 501)}), 400, domain.CodeInvalidRequest,
 		},
-		{"an override of an unknown type", "POST", glassPath, s.ops, `{"secretType":"nothing","ciphertext":"x","expiresAt":"` + soon() + `"}`,
-			apply(s.ops, &secretsv1.ApplyBreakGlassRequest{SecretType: "nothing", Ciphertext: "x", ExpiresAt: soon()}), 404, domain.CodeUnknownSecretType},
+		{
+			"an override of an unknown type", "POST", glassPath, s.ops, `{"secretType":"nothing","ciphertext":"x","expiresAt":"` + soon() + `"}`,
+			apply(s.ops, &secretsv1.ApplyBreakGlassRequest{SecretType: "nothing", Ciphertext: "x", ExpiresAt: soon()}), 404, domain.CodeUnknownSecretType,
+		},
 		{"the end of no override", "DELETE", glassPath + "/trading_api_key", s.ops, "", func() (proto.Message, error) {
 			return s.opsService(s.ops).ClearBreakGlass(ctx, &secretsv1.ClearBreakGlassRequest{SecretType: "trading_api_key"})
 		}, 404, domain.CodeNoBreakGlass},

@@ -109,7 +109,7 @@ func TestTLS(t *testing.T) {
 		}
 	})
 	t.Run("TLS 1.2 is refused", func(t *testing.T) {
-		conn, err := tls.Dial("tcp", strings.TrimPrefix(s.api, "https://"), &tls.Config{RootCAs: trust, MaxVersion: tls.VersionTLS12}) //nolint:gosec // on purpose
+		conn, err := tls.Dial("tcp", strings.TrimPrefix(s.api, "https://"), &tls.Config{RootCAs: trust, MaxVersion: tls.VersionTLS12})
 		if err == nil {
 			_ = conn.Close()
 			t.Error("it is accepted")

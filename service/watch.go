@@ -134,9 +134,7 @@ func (w *Watch) Next(ctx context.Context, within time.Duration) (Update, bool, e
 			return Update{}, false, w.call.authentic(ctx)
 		}
 		if late == nil {
-			timer := time.NewTimer(within)
-			defer timer.Stop()
-			late = timer.C
+			late = time.After(within)
 		}
 		select {
 		case <-w.wake:

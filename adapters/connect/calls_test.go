@@ -9,7 +9,6 @@ import (
 	"time"
 
 	rpc "connectrpc.com/connect"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/apex-tradebill/omni-secrets/adapters/connect"
@@ -81,7 +80,7 @@ func TestRequestIDs(t *testing.T) {
 func TestRefreshCache(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture, p protocol) {
 		client := f.secrets(p, tokenCache)
-		one, err := client.RefreshCache(t.Context(), &secretsv1.RefreshCacheRequest{SecretType: proto.String(apiKey)})
+		one, err := client.RefreshCache(t.Context(), &secretsv1.RefreshCacheRequest{SecretType: new(apiKey)})
 		if err != nil || len(one.GetRefreshedSecretTypes()) != 1 || one.GetRefreshedSecretTypes()[0] != apiKey || one.GetRequestId() == "" {
 			t.Errorf("one: %v, %v", one, err)
 		}
@@ -89,7 +88,7 @@ func TestRefreshCache(t *testing.T) {
 		if err != nil || len(all.GetRefreshedSecretTypes()) != 2 || len(all.GetFailures()) != 1 || all.GetFailures()[0].GetReason() != "not_found" {
 			t.Errorf("all: %v, %v", all, err)
 		}
-		_, err = client.RefreshCache(t.Context(), &secretsv1.RefreshCacheRequest{SecretType: proto.String(missing)})
+		_, err = client.RefreshCache(t.Context(), &secretsv1.RefreshCacheRequest{SecretType: new(missing)})
 		info := wantFailure(t, err, rpc.CodeUnavailable, domain.CodeRefreshFailed)
 		if len(info.GetFailures()) != 1 || info.GetFailures()[0].GetSecretType() != missing || info.GetRetryAfterSeconds() != 1 {
 			t.Errorf("ErrorInfo: %v", info)

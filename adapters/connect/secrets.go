@@ -46,7 +46,7 @@ func (s secrets) WatchSecrets(
 	keepOpen(ctx)
 
 	keepAlive := &secretsv1.WatchSecretsResponse{Event: &secretsv1.WatchSecretsResponse_KeepAlive{
-		KeepAlive: &secretsv1.KeepAlive{IntervalSeconds: uint32(max(1, s.KeepAlive/time.Second))},
+		KeepAlive: &secretsv1.KeepAlive{IntervalSeconds: uint32(max(1, s.KeepAlive/time.Second))}, //nolint:gosec // a count of seconds
 	}}
 	var within time.Duration // the first keep-alive follows the first states at once
 	for {

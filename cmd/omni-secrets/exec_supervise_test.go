@@ -66,8 +66,10 @@ func TestExecLeavesIgnoredSignalsIgnored(t *testing.T) {
 	omni := serving(t, "trading_api_key", "old")
 	p := newProgram(t, omni)
 	p.cmd.Path = "/bin/sh"
-	p.cmd.Args = []string{"sh", "-c", `trap '' HUP; exec "$0" "$@"`, os.Args[0], partProgram, "exec", "--env", "KEY=trading_api_key",
-		"sh", "-c", `kill -HUP $PPID; kill -HUP $$; echo survived; read -r line; echo "$line"`}
+	p.cmd.Args = []string{
+		"sh", "-c", `trap '' HUP; exec "$0" "$@"`, os.Args[0], partProgram, "exec", "--env", "KEY=trading_api_key",
+		"sh", "-c", `kill -HUP $PPID; kill -HUP $$; echo survived; read -r line; echo "$line"`,
+	}
 	p.start()
 	p.wantLine("survived")
 	p.writeLine("so did exec")
