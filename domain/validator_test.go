@@ -48,7 +48,8 @@ func TestFormatRule(t *testing.T) {
 		"another decoded length":   {domain.FormatRule{Encoding: "hex", DecodedLength: 3}, "abcd", []string{"does not decode to 3 bytes"}},
 		"a line feed at the end":   {domain.FormatRule{Pattern: "k+"}, sixteen + "\n", []string{"ends with white space, perhaps a line feed"}},
 		"everything at once": {
-			domain.FormatRule{Pattern: "[0-9]+", MinLength: 32, Encoding: "hex"}, sixteen,
+			domain.FormatRule{Pattern: "[0-9]+", MinLength: 32, Encoding: "hex"},
+			sixteen,
 			[]string{"is shorter than 32 bytes, does not match the pattern, is not hex"},
 		},
 		"a malformed rule fails": {domain.FormatRule{Encoding: "base32"}, sixteen, []string{"is not base32"}},

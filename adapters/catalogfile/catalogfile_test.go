@@ -231,8 +231,10 @@ func TestProjectThatPointsElsewhere(t *testing.T) {
 // Whatever is parsed is a valid catalog without variables, or refused.
 func FuzzParse(f *testing.F) {
 	f.Add(catalogfile.Default())
-	for _, seed := range []string{"", "secrets: []", file("reference: r"), file("reference: ${X}", "policy: {ttl: 5m}"),
-		file("reference: r", "validators: [{format: {pattern: '^a+$', encoding: hex}}, {httpProbe: {url: 'https://h/', header: X, headers: {A: b}}}]"), "a: &a [*a]", "secrets: &s\n- <<: *s", "---\n---\n"} {
+	for _, seed := range []string{
+		"", "secrets: []", file("reference: r"), file("reference: ${X}", "policy: {ttl: 5m}"),
+		file("reference: r", "validators: [{format: {pattern: '^a+$', encoding: hex}}, {httpProbe: {url: 'https://h/', header: X, headers: {A: b}}}]"), "a: &a [*a]", "secrets: &s\n- <<: *s", "---\n---\n",
+	} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {

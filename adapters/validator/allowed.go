@@ -178,8 +178,8 @@ func (l allowedHosts) parseURL(text string) (*url.URL, error) {
 
 	host := strings.ToLower(u.Hostname())
 	at := net.JoinHostPort(host, strconv.Itoa(int(port)))
-	address, err := netip.ParseAddr(host)
-	isName := err != nil
+	address, _ := netip.ParseAddr(host) // not valid: it is a name
+	isName := !address.IsValid()
 	switch {
 	case isName && !validName(host):
 		return nil, errors.New("the host of the URL is neither a name (one of another script as xn--, no dot at its end) nor an address")

@@ -58,9 +58,8 @@ func dnsAnswer(query []byte, address netip.Addr) (answer []byte, answered bool) 
 	if asked != kind {
 		return answer, false
 	}
-	answer[7] = 1                        // one answer
-	answer = append(answer, 0xc0, 12, 0) // for the name in the question
-	answer = append(answer, byte(kind), 0, 1, 0, 0, 0, 0, 0, byte(address.BitLen()/8))
+	answer[7] = 1 // one answer, for the name in the question
+	answer = append(answer, 0xc0, 12, 0, byte(kind), 0, 1, 0, 0, 0, 0, 0, byte(address.BitLen()/8))
 	return append(answer, address.AsSlice()...), true
 }
 

@@ -1,7 +1,6 @@
 package validator_test
 
 import (
-	"net/http"
 	"strings"
 	"testing"
 
@@ -54,7 +53,7 @@ func TestProbeExpectsStatuses(t *testing.T) {
 }
 
 func TestProbeOfValuesThatFitNoHeader(t *testing.T) {
-	p := newPeer(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(200) }).plain()
+	p := newPeer(t, answering(200)).plain()
 	v := newValidator(t, validator.Config{AllowedHosts: []string{"127.0.0.1"}})
 	for _, value := range []string{secret + "\n", secret + "\r\nX-Admin: yes", " " + secret, secret + " ", secret + "\t", secret + "\x00", secret + "\x7f", secret + "é", secret + "\xff"} {
 		rule := both(p.URL)["http-probe"]

@@ -219,7 +219,7 @@ func TestUnreachable(t *testing.T) {
 	plain := newPeer(t, answering(200)).plain()
 	secure := newPeer(t, answering(200)).secure()
 	old := newPeer(t, answering(200))
-	old.TLS = &tls.Config{MaxVersion: tls.VersionTLS11} //nolint:gosec // what the test is about
+	old.TLS = &tls.Config{MaxVersion: tls.VersionTLS11}
 	old.secure()
 	// It repeats what it was sent where an answer should be.
 	echo := rawServer(t, func(c net.Conn) {
