@@ -39,7 +39,7 @@ func TestFormatRule(t *testing.T) {
 		"base64, wrong padding":    {domain.FormatRule{Encoding: "base64"}, "+/8==", []string{"is not base64"}},
 		"base64, too much padding": {domain.FormatRule{Encoding: "base64"}, "+/8A====", []string{"is not base64"}},
 		"base64, bits left over":   {domain.FormatRule{Encoding: "base64"}, "+/9=", []string{"is not base64"}},
-		"base64 on two lines":      {domain.FormatRule{Encoding: "base64"}, "+/8A\n+/8=", []string{"is not base64"}},
+		"base64 on two lines":      {domain.FormatRule{Encoding: "base64"}, "+/8A\n+/8A", []string{"is not base64"}},
 		"base64 of URLs":           {domain.FormatRule{Encoding: "base64url"}, "-_8=", nil},
 		"the other base64":         {domain.FormatRule{Encoding: "base64url"}, "+/8=", []string{"is not base64url"}},
 		"hex":                      {domain.FormatRule{Encoding: "hex", DecodedLength: 2}, "aBcD", nil},

@@ -142,7 +142,7 @@ func (e allowedHost) allowsPort(port uint16) bool { return e.port == 0 || e.port
 
 // mayConnect reports whether a connection to address may be opened: it is public, or the list holds it.
 func (l allowedHosts) mayConnect(address netip.AddrPort) bool {
-	address = netip.AddrPortFrom(address.Addr().Unmap().WithZone(""), address.Port())
+	address = netip.AddrPortFrom(address.Addr().WithZone(""), address.Port())
 	if inner, ok := embedded(address.Addr()); ok {
 		// A translator that is allowed still does not lead to everything behind it.
 		return l.covers(address) && l.mayConnect(netip.AddrPortFrom(inner, address.Port()))

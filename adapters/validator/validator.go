@@ -133,11 +133,7 @@ func (v *Validator) send(ctx context.Context, c check, r request, passed func(st
 	if err != nil {
 		return c.fail(c.forbidden, nil, "%s", err)
 	}
-	timeout := r.timeout
-	if timeout <= 0 {
-		timeout = domain.DefaultCheckTimeout
-	}
-	timeout = min(timeout, domain.MaxCheckTimeout)
+	timeout := timeLimit(r.timeout)
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	sent, err := http.NewRequestWithContext(limited, r.method, target.String(), bytes.NewReader(r.body))
@@ -165,6 +161,14 @@ func (v *Validator) send(ctx context.Context, c check, r request, passed func(st
 	}
 }
 
+// timeLimit is how long a check may take that its rule gives this time-out.
+func timeLimit(timeout time.Duration) time.Duration {
+	if timeout <= 0 {
+		return domain.DefaultCheckTimeout
+	}
+	return min(timeout, domain.MaxCheckTimeout)
+}
+
 // explain says in our own words why there was no answer. The transport's words stay out: where the answer is not
 // HTTP they repeat it, and an answer may repeat the request.
 func (*Validator) explain(ctx context.Context, c check, err error, host string, timeout time.Duration) error {
@@ -189,7 +193,7 @@ func (*Validator) explain(ctx context.Context, c check, err error, host string, 
 	if e, ok := errors.AsType[syscall.Errno](err); ok {
 		return c.fail(c.unreachable, e, "%s cannot be connected to, or broke the connection off", host)
 	}
-	if _, ok := errors.AsType[tls.AlertError](err); ok {
+	if e, ok := errors.AsType[*net.OpError](err); ok && e.Op == "remote error" { // an alert of TLS
 		return c.fail(c.unreachable, nil, "%s refused the TLS connection; TLS 1.2 or 1.3 is needed, and no client certificate is sent", host)
 	}
 	return c.fail(c.unreachable, nil, "%s did not answer as an HTTP server should, with a header of at most %d bytes", host, maxAnswerHeader)
