@@ -72,8 +72,7 @@ func matchesWhole(pattern string, value []byte) bool {
 		return false // Catalog.Validate refuses it
 	}
 	re.Longest()
-	at := re.FindIndex(value)
-	return at != nil && at[0] == 0 && at[1] == len(value)
+	return slices.Equal(re.FindIndex(value), []int{0, len(value)})
 }
 
 func decodedLen(encoding string, value []byte) (n int, ok bool) {

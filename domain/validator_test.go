@@ -39,7 +39,7 @@ func TestFormatRule(t *testing.T) {
 		"base64, wrong padding":    {domain.FormatRule{Encoding: "base64"}, "+/8==", []string{"is not base64"}},
 		"base64, too much padding": {domain.FormatRule{Encoding: "base64"}, "+/8A====", []string{"is not base64"}},
 		"base64, bits left over":   {domain.FormatRule{Encoding: "base64"}, "+/9=", []string{"is not base64"}},
-		"base64 on two lines":      {domain.FormatRule{Encoding: "base64"}, "+/8A\n+/8=", []string{"is not base64"}},
+		"base64 on two lines":      {domain.FormatRule{Encoding: "base64"}, "+/8A\n+/8A", []string{"is not base64"}},
 		"base64 of URLs":           {domain.FormatRule{Encoding: "base64url"}, "-_8=", nil},
 		"the other base64":         {domain.FormatRule{Encoding: "base64url"}, "+/8=", []string{"is not base64url"}},
 		"hex":                      {domain.FormatRule{Encoding: "hex", DecodedLength: 2}, "aBcD", nil},
@@ -48,7 +48,8 @@ func TestFormatRule(t *testing.T) {
 		"another decoded length":   {domain.FormatRule{Encoding: "hex", DecodedLength: 3}, "abcd", []string{"does not decode to 3 bytes"}},
 		"a line feed at the end":   {domain.FormatRule{Pattern: "k+"}, sixteen + "\n", []string{"ends with white space, perhaps a line feed"}},
 		"everything at once": {
-			domain.FormatRule{Pattern: "[0-9]+", MinLength: 32, Encoding: "hex"}, sixteen,
+			domain.FormatRule{Pattern: "[0-9]+", MinLength: 32, Encoding: "hex"},
+			sixteen,
 			[]string{"is shorter than 32 bytes, does not match the pattern, is not hex"},
 		},
 		"a malformed rule fails": {domain.FormatRule{Encoding: "base32"}, sixteen, []string{"is not base32"}},

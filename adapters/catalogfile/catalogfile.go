@@ -43,6 +43,7 @@ type entry struct {
 	RotationMonths int               `yaml:"rotationMonths"`
 	Readers        []string          `yaml:"readers"`
 	Policy         policy            `yaml:"policy"`
+	Validators     []validator       `yaml:"validators"`
 }
 
 type policy struct {
@@ -59,7 +60,7 @@ func (d *duration) UnmarshalYAML(node *yaml.Node) error {
 	parsed, err := time.ParseDuration(node.Value)
 	if err != nil || parsed <= 0 {
 		return &yaml.TypeError{Errors: []string{fmt.Sprintf(
-			"line %d: %q is not a positive duration such as 90s or 5m; leave it out for the catalog-wide one", node.Line, node.Value)}}
+			"line %d: %q is not a positive duration such as 90s or 5m; leave it out for the default", node.Line, node.Value)}}
 	}
 	*d = duration(parsed)
 	return nil
@@ -70,6 +71,7 @@ func (e entry) domain() domain.Entry {
 		Type: e.Type, Backend: e.Backend, Reference: e.Reference, Version: e.Version, Owner: e.Owner,
 		RotationMonths: e.RotationMonths, Readers: e.Readers,
 		TTL: time.Duration(e.Policy.TTL), MaxStale: time.Duration(e.Policy.MaxStale), DeniedGrace: time.Duration(e.Policy.DeniedGrace),
+		Validators: validators(e.Validators),
 	}
 }
 
@@ -128,7 +130,7 @@ func onlyDocument(text []byte) (*yaml.Node, error) {
 }
 
 // goType is what the decoder adds to its messages for Go programmers.
-var goType = regexp.MustCompile(` (in type|into) [\w.]*catalogfile\.\w+$`)
+var goType = regexp.MustCompile(` (in type|into) [][*\w.]*catalogfile\.\w+$`)
 
 // inOurWords makes an error of each complaint of the decoder.
 func inOurWords(err error) error {

@@ -66,6 +66,19 @@ secrets:
       ttl: 90s
       maxStale: 1h30m
       deniedGrace: 1m
+    validators:
+      - format: {pattern: "^[A-Za-z0-9]+$", minLength: 32, maxLength: 64, encoding: hex, decodedLength: 16}
+      - webhook: {url: "https://hooks.example.com/omni", timeout: 4s}
+      - httpProbe:
+          method: POST
+          url: https://api.example.com/v1/account
+          header: Authorization
+          prefix: "Bearer "
+          headers: {Accept: application/json}
+          encoding: base64
+          expectStatus: [200, 204]
+          timeout: 10s
+      - httpProbe: {url: "http://10.1.2.3/", header: X-API-Key}
 `), env())
 	if err != nil {
 		t.Fatal(err)
@@ -74,6 +87,15 @@ secrets:
 		Type: "api_key", Owner: "Payments", Backend: "local_file", Reference: "api_key", Version: "7", RotationMonths: 6,
 		Readers: []string{"pricing-*", "gateway"},
 		TTL:     90 * time.Second, MaxStale: 90 * time.Minute, DeniedGrace: time.Minute,
+		Validators: []domain.Validator{
+			{Format: &domain.FormatRule{Pattern: "^[A-Za-z0-9]+$", MinLength: 32, MaxLength: 64, Encoding: "hex", DecodedLength: 16}},
+			{Webhook: &domain.WebhookRule{URL: "https://hooks.example.com/omni", Timeout: 4 * time.Second}},
+			{HTTPProbe: &domain.HTTPProbeRule{
+				Method: "POST", URL: "https://api.example.com/v1/account", Header: "Authorization", Prefix: "Bearer ",
+				Headers: map[string]string{"Accept": "application/json"}, Encoding: "base64", ExpectStatus: []int{200, 204}, Timeout: 10 * time.Second,
+			}},
+			{HTTPProbe: &domain.HTTPProbeRule{URL: "http://10.1.2.3/", Header: "X-API-Key"}},
+		},
 	}}, got); diff != "" {
 		t.Errorf("catalog (-want +got):\n%s", diff)
 	}
@@ -132,6 +154,14 @@ func TestFilesThatAreRefused(t *testing.T) {
 		"a duration of zero":        {file("reference: r", "policy: {maxStale: 0s}"), []string{`line 8: "0s" is not a positive duration`}},
 		"a negative duration":       {file("reference: r", "policy: {deniedGrace: -1s}"), []string{"is not a positive duration"}},
 		"a list for a duration":     {file("reference: r", "policy: {ttl: [5m]}"), []string{"is not a positive duration"}},
+		"validators as text":        {file("reference: r", "validators: none"), []string{"line 8: cannot unmarshal !!str `none`"}},
+		"an unknown validator":      {file("reference: r", "validators:", "  - formt: {minLength: 1}"), []string{"line 9: field formt not found"}},
+		"an unknown rule":           {file("reference: r", "validators:", "  - format: {minLenght: 1}"), []string{"line 9: field minLenght not found"}},
+		"a timeout of zero":         {file("reference: r", "validators:", "  - webhook:", "      timeout: 0s"), []string{`line 10: "0s" is not a positive duration`}},
+		"a status as text":          {file("reference: r", "validators:", "  - httpProbe: {expectStatus: [ok]}"), []string{"line 9: cannot unmarshal"}},
+		"no rule":                   {file("reference: r", "validators: [{}, {format: }]"), []string{"validator 1: it must be exactly one of format, webhook and httpProbe (line 2)", "validator 2: it must be"}},
+		"two rules in one":          {file("reference: r", "validators: [{format: {minLength: 1}, webhook: {url: 'https://h/'}}]"), []string{"validator 1: it must be exactly one"}},
+		"several wrong rules":       {file("reference: r", "validators: [{format: {pattern: '('}}, {webhook: {timeout: 11s}}]"), []string{"validator 1: pattern: missing closing )", "validator 2: url is missing (line 2)", "validator 2: timeout is 11s"}},
 		"no reference":              {file(), []string{"entry 1 (api_key): reference is missing (line 2)"}},
 		"a type twice":              {good + strings.TrimPrefix(good, "secrets:\n"), []string{"entry 2 (api_key): type is listed twice (line 8)"}},
 		"another variable":          {file("reference: projects/${HOME}/s"), []string{"line 2: reference holds ${HOME}; only ${GCP_PROJECT_ID}"}},
@@ -201,7 +231,10 @@ func TestProjectThatPointsElsewhere(t *testing.T) {
 // Whatever is parsed is a valid catalog without variables, or refused.
 func FuzzParse(f *testing.F) {
 	f.Add(catalogfile.Default())
-	for _, seed := range []string{"", "secrets: []", file("reference: r"), file("reference: ${X}", "policy: {ttl: 5m}"), "a: &a [*a]", "secrets: &s\n- <<: *s", "---\n---\n"} {
+	for _, seed := range []string{
+		"", "secrets: []", file("reference: r"), file("reference: ${X}", "policy: {ttl: 5m}"),
+		file("reference: r", "validators: [{format: {pattern: '^a+$', encoding: hex}}, {httpProbe: {url: 'https://h/', header: X, headers: {A: b}}}]"), "a: &a [*a]", "secrets: &s\n- <<: *s", "---\n---\n",
+	} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {

@@ -102,7 +102,7 @@ func newApp(ctx context.Context, c config, log *slog.Logger) (_ *app, err error)
 	a.service, err = service.New(service.Config{
 		Catalog: c.catalog, Policy: c.policy(), Environment: c.Environment, ReplicaID: c.ReplicaID,
 		Backends: backends, Metadata: store, Overrides: store, Rotations: store, FollowUps: store, Audit: store, Leadership: leadership, Replicas: replicas,
-		Journal: auditJournal, Drain: auditJournal, Envelopes: envelopes, Tokens: tokens, Meter: metrics, Logger: log,
+		Journal: auditJournal, Drain: auditJournal, Envelopes: envelopes, Tokens: tokens, Validator: c.validator, Meter: metrics, Logger: log,
 	})
 	if err != nil {
 		return nil, err

@@ -20,6 +20,7 @@ import (
 	"github.com/apex-tradebill/omni-secrets/adapters/gsm"
 	"github.com/apex-tradebill/omni-secrets/adapters/localfile"
 	"github.com/apex-tradebill/omni-secrets/adapters/token"
+	"github.com/apex-tradebill/omni-secrets/adapters/validator"
 	"github.com/apex-tradebill/omni-secrets/domain"
 )
 
@@ -44,6 +45,8 @@ type config struct {
 	MaxStale        time.Duration `env:"OMNI_MAX_STALE" envDefault:"30m"`
 	DeniedGrace     time.Duration `env:"OMNI_DENIED_GRACE" envDefault:"5m"`
 
+	ValidationHosts []string `env:"OMNI_VALIDATION_ALLOWED_HOSTS"`
+
 	BreakGlassKey     sensitive `env:"OMNI_BREAKGLASS_PRIVATE_KEY"`
 	BreakGlassAllowV1 bool      `env:"OMNI_BREAKGLASS_ALLOW_V1" envDefault:"true"`
 
@@ -61,6 +64,7 @@ type config struct {
 	catalog    domain.Catalog
 	breakGlass *envelope.Opener // nil without a key
 	tls        *tls.Config      // nil for plain HTTP
+	validator  *validator.Validator
 }
 
 // sensitive is the text of a variable that must not be printed.
@@ -98,7 +102,7 @@ func readConfig(lookupEnv func(string) (string, bool)) (config, error) {
 		// With the defaults in their place, the rest can be checked too.
 		err = env.ParseWithOptions(&c, env.Options{Environment: environment})
 	}
-	errs = append(errs, err, c.validate(), c.readTLS(), c.readCatalog(), c.readBreakGlassKey())
+	errs = append(errs, err, c.validate(), c.readTLS(), c.readCatalog(), c.readValidator(), c.readBreakGlassKey())
 	return c, errors.Join(errs...)
 }
 
@@ -198,6 +202,27 @@ func (c *config) readCatalog() error {
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("catalog: %s: %w", e.Type, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// readValidator makes the validator, and checks that it may call the hosts of the catalog's rules. It comes after
+// readCatalog.
+func (c *config) readValidator() error {
+	var err error
+	if c.validator, err = validator.New(validator.Config{AllowedHosts: c.ValidationHosts}); err != nil {
+		return err
+	}
+	var errs []error
+	for _, e := range c.catalog {
+		for i, rule := range e.Validators {
+			if rule.URL() == "" {
+				continue
+			}
+			if err := c.validator.CheckURL(rule.URL()); err != nil {
+				errs = append(errs, fmt.Errorf("catalog: %s: validator %d (%s): %w", e.Type, i+1, rule.Name(), err))
+			}
 		}
 	}
 	return errors.Join(errs...)

@@ -3,6 +3,8 @@ package main
 import (
 	"log/slog"
 	"maps"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -70,6 +72,54 @@ func TestConfigReportsEverythingAtOnce(t *testing.T) {
 	}
 	if strings.Contains(err.Error(), password) {
 		t.Errorf("a secret is repeated:\n%v", err)
+	}
+}
+
+func TestConfigOfValidators(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "catalog.yaml")
+	if err := os.WriteFile(file, []byte(`secrets:
+  - type: api_key
+    owner: Payments
+    backend: gsm
+    reference: projects/p/secrets/s
+    version: latest
+    rotationMonths: 12
+    validators:
+      - format: {minLength: 32}
+      - webhook: {url: "https://a.hooks.example.com/omni?token=hush"}
+      - httpProbe: {url: "https://api.example.com/v1/account", header: X-API-Key}
+      - httpProbe: {url: "http://127.0.0.1:8081/", header: X-API-Key}
+`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		hosts string
+		want  []string // parts of the message; none: it starts
+	}{
+		"all are listed": {"api.example.com, *.hooks.example.com:443,127.0.0.0/8", nil},
+		"none is listed": {"", []string{
+			"catalog: api_key: validator 2 (webhook): a.hooks.example.com:443 is not among the allowed hosts",
+			"add it to OMNI_VALIDATION_ALLOWED_HOSTS", "validator 3 (http-probe): api.example.com:443", "validator 4 (http-probe)",
+		}},
+		"one is not listed": {"*.hooks.example.com,127.0.0.1", []string{"validator 3 (http-probe): api.example.com:443 is not among"}},
+		"a list with mistakes": {"https://api.example.com,*.com", []string{
+			`OMNI_VALIDATION_ALLOWED_HOSTS: "https://api.example.com": list the host alone`, `OMNI_VALIDATION_ALLOWED_HOSTS: "*.com": it allows a whole top-level domain`,
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			read, err := configOf(map[string]string{"OMNI_CATALOG_FILE": file, "OMNI_VALIDATION_ALLOWED_HOSTS": c.hosts, "OMNI_LISTEN": "8080"})
+			for _, want := range append(c.want, "OMNI_LISTEN") {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("%q is not reported in:\n%v", want, err)
+				}
+			}
+			if strings.Contains(err.Error(), "hush") {
+				t.Errorf("a URL is repeated:\n%v", err)
+			}
+			if len(c.want) == 0 && (strings.Contains(err.Error(), "validator") || read.validator == nil) {
+				t.Errorf("refused:\n%v", err)
+			}
+		})
 	}
 }
 

@@ -1,0 +1,4 @@
+package validator
+
+// TimeLimit is timeLimit.
+var TimeLimit = timeLimit
