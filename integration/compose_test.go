@@ -24,6 +24,7 @@ func TestComposeStack(t *testing.T) {
 		{"the server's role cannot change the audit trail", (*stack).leastPrivilege},
 		{"the runbook on one replica is seen on the other", (*stack).runbook},
 		{"Prometheus has the series of both", (*stack).scraped},
+		{"a rotation from preview to promote, under load", (*stack).rotate},
 		{"a replica is killed", (*stack).killReplica},
 		{"PostgreSQL stops and starts", (*stack).restartPostgres},
 		{"no value in any container's output", (*stack).noTrace}, // the next step replaces containers
