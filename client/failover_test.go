@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"net/http"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,7 +25,7 @@ func (h *harness) withSecond() (second *clienttest.Server, config func(*client.C
 	second.Set(webhook, "hook-of-b")
 	return second, func(cfg *client.Config) {
 		a, b := h.omni.Config(), second.Config()
-		cfg.BaseURLs = append(a.BaseURLs, b.BaseURLs...)
+		cfg.BaseURLs = slices.Concat(a.BaseURLs, b.BaseURLs)
 		cfg.HTTPClient = &http.Client{Transport: byHost{
 			a.BaseURLs[0][len("http://"):]: a.HTTPClient.Transport,
 			b.BaseURLs[0][len("http://"):]: b.HTTPClient.Transport,
@@ -141,7 +142,7 @@ func TestCloseWaitsForOnChange(t *testing.T) {
 		returned := false
 		h.follow(func(cfg *client.Config) {
 			cfg.OnChange = func(client.Change) {
-				time.Sleep(time.Minute)
+				time.Sleep(time.Minute) //nolint:forbidigo // simulated: in a bubble
 				returned = true
 			}
 		})
