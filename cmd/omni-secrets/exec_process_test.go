@@ -62,11 +62,11 @@ func playCommand(args []string) int {
 	if len(args) > 0 && strings.HasPrefix(args[0], "-") {
 		names, stubborn, deaf = args[1:], args[0] == "-stubborn", args[0] == "-deaf"
 	}
-	fmt.Fprintln(os.Stdout, "began" + readBindings(names))
+	fmt.Fprintln(os.Stdout, "began"+readBindings(names))
 	for {
 		select {
 		case sig := <-signals:
-			fmt.Fprintln(os.Stdout, sig.String() + readBindings(names))
+			fmt.Fprintln(os.Stdout, sig.String()+readBindings(names))
 			if sig != syscall.SIGTERM || deaf {
 				continue
 			}
@@ -80,7 +80,7 @@ func playCommand(args []string) int {
 				n, _ := strconv.Atoi(code)
 				return n
 			}
-			fmt.Fprintln(os.Stdout, "read " + line)
+			fmt.Fprintln(os.Stdout, "read "+line)
 		}
 	}
 }
