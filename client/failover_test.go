@@ -137,6 +137,32 @@ func TestOnChangeThatDoesNotReturn(t *testing.T) {
 	})
 }
 
+// A secret that changes right after its first state was there to get is told of, however busy OnChange is meanwhile.
+func TestOnChangeComparesWithWhatGetReturned(t *testing.T) {
+	bubble(t, func(h *harness) {
+		release := make(chan struct{})
+		var told []string
+		h.follow(func(cfg *client.Config) {
+			cfg.OnChange = func(change client.Change) {
+				<-release
+				told = append(told, string(change.Secret.Value.Reveal()))
+			}
+		})
+		h.omni.Set(apiKey, "key-2") // OnChange waits from here on
+		h.pass(0)
+		h.omni.Set("new", "new-1")
+		h.pass(0)
+		h.wantValue("new", "new-1", false)
+		h.omni.Set("new", "new-2")
+		h.pass(0)
+		close(release)
+		synctest.Wait()
+		if !slices.Equal(told, []string{"key-2", "new-2"}) {
+			t.Errorf("told of %q", told)
+		}
+	})
+}
+
 func TestCloseWaitsForOnChange(t *testing.T) {
 	bubble(t, func(h *harness) {
 		returned := false
