@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/apex-tradebill/omni-secrets/client"
 	"github.com/apex-tradebill/omni-secrets/client/clienttest"
@@ -85,7 +86,7 @@ func ExampleTokenFile() {
 		fmt.Println(err)
 		return
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	file := filepath.Join(dir, "token")
 	renew := func(token string) { // as a whole, so that nobody reads half of it
 		if err := errors.Join(os.WriteFile(file+".new", []byte(token), 0o600), os.Rename(file+".new", file)); err != nil {
@@ -133,18 +134,20 @@ func ExampleConfig_maxStale() {
 	defer end()
 	omni.MarkStale("trading_api_key") // the backend is away
 
-	for _, cfg := range []client.Config{{MaxStale: client.DefaultMaxStale}, {MaxStale: client.NoStale}} {
-		cfg.BaseURLs = []string{omni.URL()}
-		cfg.Token = client.StaticToken(clienttest.Token)
-		cfg.SecretTypes = []string{"trading_api_key"}
-		secrets, err := client.New(cfg)
+	for _, maxStale := range []time.Duration{client.DefaultMaxStale, client.NoStale} {
+		secrets, err := client.New(client.Config{
+			BaseURLs:    []string{omni.URL()},
+			Token:       client.StaticToken(clienttest.Token),
+			SecretTypes: []string{"trading_api_key"},
+			MaxStale:    maxStale,
+		})
 		if err != nil {
 			fmt.Println(err)
 			return
 		}
-		defer secrets.Close()
-
-		switch key, err := secrets.Get(context.Background(), "trading_api_key"); {
+		key, err := secrets.Get(context.Background(), "trading_api_key")
+		secrets.Close()
+		switch {
 		case errors.Is(err, client.ErrStale):
 			fmt.Println("rather none")
 		case err != nil:

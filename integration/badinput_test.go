@@ -24,7 +24,6 @@ import (
 // TestBadInputLeavesNothingBehind sends what no honest client sends, over each protocol, to the built server. Each has
 // its code, and no goroutine of the server is left of any of it.
 func TestBadInputLeavesNothingBehind(t *testing.T) {
-	t.Parallel()
 	gsm := startEmulator(t)
 	s := prepareServe(t, gsm.endpoint).start(t)
 	reader := sign(t, s.secret, "svc-trading", domain.ScopeRead.String())
