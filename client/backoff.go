@@ -24,7 +24,7 @@ func (b *backoff) next() time.Duration {
 func (b *backoff) reset() { b.last = 0 }
 
 // jittered is between half of d and d: clients that lost the same server do not come back all at once.
-func jittered(d time.Duration) time.Duration { return d - spread(d, rand.Float64()) }
+func jittered(d time.Duration) time.Duration { return d - spread(d, rand.Float64()) } //nolint:gosec // jitter, no secret
 
 // spread is a share of half of d.
 func spread(d time.Duration, share float64) time.Duration {

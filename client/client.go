@@ -16,7 +16,8 @@ type Client struct {
 	servers *servers
 
 	view atomic.Pointer[view]
-	mu   sync.Mutex // held while the view is replaced
+	mu   sync.Mutex        // held while the view is replaced
+	told map[string]*entry // what OnChange compares with; guarded by mu
 
 	following following
 	logged    string // the code of the failure that the log tells of, empty for none; of follow alone
@@ -42,7 +43,7 @@ func New(cfg Config) (*Client, error) {
 	c := &Client{
 		cfg: cfg, log: cfg.Logger, started: time.Now(), servers: newServers(cfg.BaseURLs, hc),
 		following: following{wake: make(chan struct{}, 1), again: make(chan struct{}, 1), nextPoll: jittered(pollDelay)},
-		closeIdle: closeIdle, cancel: cancel,
+		told:      map[string]*entry{}, closeIdle: closeIdle, cancel: cancel,
 	}
 	first := &view{entries: map[string]*entry{}, complete: len(cfg.SecretTypes) > 0, replaced: make(chan struct{})}
 	for _, t := range cfg.SecretTypes {

@@ -77,7 +77,7 @@ func (cfg Config) checked() (Config, error) {
 		}
 	}
 	if cfg.Token == nil {
-		wrong = append(wrong, errors.New("Token is nil: use TokenFile, StaticToken or a function of your own"))
+		wrong = append(wrong, errors.New("there is no Token: use TokenFile, StaticToken or a function of your own"))
 	}
 	if slices.Contains(cfg.SecretTypes, "") {
 		wrong = append(wrong, errors.New("SecretTypes has an empty name in it"))

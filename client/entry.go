@@ -62,6 +62,9 @@ func (e *entry) usableUntil(maxStale time.Duration) instant {
 	return min(e.ends, after(e.staleSince(), maxStale))
 }
 
+// waits reports whether there is no value at now, but the next state is worth waiting for.
+func (e *entry) waits(now instant) bool { return e.err != nil && now < e.awaited }
+
 // serve is the value as it may be used at now.
 func (e *entry) serve(now instant, maxStale time.Duration) (s Secret, ok bool) {
 	if e.err != nil {

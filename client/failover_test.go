@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"net/http"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,7 +25,7 @@ func (h *harness) withSecond() (second *clienttest.Server, config func(*client.C
 	second.Set(webhook, "hook-of-b")
 	return second, func(cfg *client.Config) {
 		a, b := h.omni.Config(), second.Config()
-		cfg.BaseURLs = append(a.BaseURLs, b.BaseURLs...)
+		cfg.BaseURLs = slices.Concat(a.BaseURLs, b.BaseURLs)
 		cfg.HTTPClient = &http.Client{Transport: byHost{
 			a.BaseURLs[0][len("http://"):]: a.HTTPClient.Transport,
 			b.BaseURLs[0][len("http://"):]: b.HTTPClient.Transport,
@@ -136,12 +137,38 @@ func TestOnChangeThatDoesNotReturn(t *testing.T) {
 	})
 }
 
+// A secret that changes right after its first state was there to get is told of, however busy OnChange is meanwhile.
+func TestOnChangeComparesWithWhatGetReturned(t *testing.T) {
+	bubble(t, func(h *harness) {
+		release := make(chan struct{})
+		var told []string
+		h.follow(func(cfg *client.Config) {
+			cfg.OnChange = func(change client.Change) {
+				<-release
+				told = append(told, string(change.Secret.Value.Reveal()))
+			}
+		})
+		h.omni.Set(apiKey, "key-2") // OnChange waits from here on
+		h.pass(0)
+		h.omni.Set("new", "new-1")
+		h.pass(0)
+		h.wantValue("new", "new-1", false)
+		h.omni.Set("new", "new-2")
+		h.pass(0)
+		close(release)
+		synctest.Wait()
+		if !slices.Equal(told, []string{"key-2", "new-2"}) {
+			t.Errorf("told of %q", told)
+		}
+	})
+}
+
 func TestCloseWaitsForOnChange(t *testing.T) {
 	bubble(t, func(h *harness) {
 		returned := false
 		h.follow(func(cfg *client.Config) {
 			cfg.OnChange = func(client.Change) {
-				time.Sleep(time.Minute)
+				time.Sleep(time.Minute) //nolint:forbidigo // simulated: in a bubble
 				returned = true
 			}
 		})

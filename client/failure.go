@@ -69,6 +69,7 @@ func failureOf(err error, token string) failure {
 		f.refused, f.is = true, ErrRefused
 	case connect.CodeUnavailable:
 		f.noValue = f.Code == CodeUnavailable
+	default: // not about this secret or this token
 	}
 	return f
 }

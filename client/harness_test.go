@@ -71,7 +71,7 @@ func (h *harness) follow(adapt ...func(*client.Config)) {
 
 // pass lets that much time pass, and everything happen that is due by then.
 func (h *harness) pass(d time.Duration) {
-	time.Sleep(d)
+	time.Sleep(d) //nolint:forbidigo // simulated: in a bubble
 	synctest.Wait()
 }
 

@@ -9,13 +9,12 @@ import (
 // notify tells OnChange and the log of changes, one at a time, until ctx is done. It compares what it told last with
 // what there is now, so that a callback that takes its time costs no memory and misses only what was overtaken.
 func (c *Client) notify(ctx context.Context) {
-	told := map[string]*entry{}
 	for {
-		v := c.view.Load()
+		v, e := c.nextChange()
 		if v.closed {
 			return
 		}
-		if e := c.nextChange(v, told); e != nil {
+		if e != nil {
 			c.tell(ctx, e)
 			continue
 		}
@@ -25,22 +24,24 @@ func (c *Client) notify(ctx context.Context) {
 	}
 }
 
-// nextChange brings told up to v and stops at the first change, which it returns; nil when there is none. The first
-// state of a secret is no change.
-func (c *Client) nextChange(v *view, told map[string]*entry) *entry {
-	maps.DeleteFunc(told, func(name string, _ *entry) bool { return v.entries[name] == nil })
-	now := c.now()
+// nextChange brings told up to the newest view and stops at the first change, which it returns; nil when there is none.
+// The first state of a secret is no change.
+func (c *Client) nextChange() (*view, *entry) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	v, now := c.view.Load(), c.now()
+	maps.DeleteFunc(c.told, func(name string, _ *entry) bool { return v.entries[name] == nil })
 	for _, name := range slices.Sorted(maps.Keys(v.entries)) {
-		e, last := v.entries[name], told[name]
-		if e == last || e.err != nil && now < e.awaited {
+		e, last := v.entries[name], c.told[name]
+		if e == last || e.waits(now) {
 			continue
 		}
-		told[name] = e
+		c.told[name] = e
 		if last != nil && (last.err == nil) != (e.err == nil) || last != nil && e.err == nil && !last.secret.sameValue(e.secret) {
-			return e
+			return v, e
 		}
 	}
-	return nil
+	return v, nil
 }
 
 func (c *Client) tell(ctx context.Context, e *entry) {

@@ -70,7 +70,7 @@ func (v *view) settled(now instant) bool {
 		return false
 	}
 	for _, e := range v.entries {
-		if e.err != nil && now < e.awaited {
+		if e.waits(now) {
 			return false
 		}
 	}
@@ -89,7 +89,8 @@ func (v *view) nextAwaited(now instant) instant {
 }
 
 // update publishes a changed copy of the view. change may write to entries; what it does to the rest of the copy is
-// kept as well.
+// kept as well. The first state of a secret is what OnChange compares the next one with, from the moment at which Get
+// can return it.
 func (c *Client) update(change func(next *view)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -101,6 +102,11 @@ func (c *Client) update(change func(next *view)) {
 	next.entries = maps.Clone(last.entries)
 	next.replaced = make(chan struct{})
 	change(&next)
+	for name, e := range next.entries {
+		if c.told[name] == nil && !e.waits(c.now()) {
+			c.told[name] = e
+		}
+	}
 	c.view.Store(&next)
 	close(last.replaced)
 }

@@ -41,8 +41,8 @@ func (c *Client) follow(ctx context.Context) {
 	retry := backoff{min: minBackoff, max: maxBackoff}
 	hops, reasked := 0, false // since a stream was stable
 	for ctx.Err() == nil {
-		types, any := c.followable()
-		if !any { // the polls notice when that changes
+		types, some := c.followable()
+		if !some { // the polls notice when that changes
 			select {
 			case <-c.following.again:
 			case <-ctx.Done():
@@ -88,8 +88,8 @@ func (c *Client) follow(ctx context.Context) {
 	}
 }
 
-// followable is what to ask the stream for. None stands for everything; any is false when nothing is left to ask for.
-func (c *Client) followable() (types []string, any bool) { //nolint:revive // any is what it says
+// followable is what to ask the stream for. None stands for everything; some is false when nothing is left to ask for.
+func (c *Client) followable() (types []string, some bool) {
 	if len(c.cfg.SecretTypes) == 0 {
 		return nil, true
 	}

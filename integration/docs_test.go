@@ -66,6 +66,28 @@ func runScript(t *testing.T, dir string, blocks []block) {
 	}
 }
 
+// TestGoProgramsInTheReadme builds and runs them against `omni-secrets dev`.
+func TestGoProgramsInTheReadme(t *testing.T) {
+	for _, b := range blocksOf(t, "README.md", "go") {
+		dir := t.TempDir()
+		s := startDev(t, filepath.Join(dir, ".omni-dev"))
+		if err := os.WriteFile(filepath.Join(dir, "main.go"), []byte(b.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "token"), []byte(s.service), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		program := filepath.Join(dir, "program")
+		build := exec.CommandContext(t.Context(), "go", "build", "-o", program, filepath.Join(dir, "main.go"))
+		build.Dir = ".." // in this module
+		finish(t, build).want(t, 0)
+		cmd := exec.CommandContext(t.Context(), program)
+		cmd.Dir = dir
+		cmd.Env = []string{"OMNI_API_URL=" + s.api}
+		finish(t, cmd).want(t, 0, "from local_file: [redacted]")
+	}
+}
+
 // TestCatalogsInTheReadme lets the program read them. It stops for want of a database.
 func TestCatalogsInTheReadme(t *testing.T) {
 	found := 0
@@ -165,13 +187,45 @@ func TestEveryErrorCodeIsDocumented(t *testing.T) {
 		if _, ok := rows[code]; !ok {
 			t.Errorf("%s is not in docs/api.md", code)
 		}
-		if _, ok := specified[code]; !ok {
+		if _, ok := specified[code]; !ok && code != string(domain.CodeShuttingDown) { // ends streams, which REST has not
 			t.Errorf("%s is not in adapters/http/openapi.yaml", code)
 		}
 	}
 	for code := range rows {
 		if _, ok := codes[code]; !ok {
 			t.Errorf("docs/api.md has %s, which does not exist", code)
+		}
+	}
+}
+
+// TestCodesOfConnectAreDocumented compares the column of docs/api.md with the table of the adapter.
+func TestCodesOfConnectAreDocumented(t *testing.T) {
+	names := submatches(read(t, "domain/error.go"), `(Code\w+) +Code = "([A-Z_]+)"`)
+	rows := submatches(read(t, "docs/api.md"), "(?m)^\\| `([A-Z_]+)` \\| \\d{3} \\| `([a-z_]+)` \\|")
+	codes := submatches(read(t, "adapters/connect/failure.go"), `domain\.(Code\w+): +connect\.Code(\w+),`)
+	if len(codes) < 10 {
+		t.Fatalf("only found the codes %v", codes)
+	}
+	capital := regexp.MustCompile(`\B[A-Z]`)
+	for name, code := range codes {
+		want := strings.ToLower(capital.ReplaceAllString(code, "_$0"))
+		if got := rows[names[name]]; got != want {
+			t.Errorf("%s is %q to Connect, docs/api.md says %q", names[name], want, got)
+		}
+	}
+}
+
+// TestProceduresAreDocumented looks for each of the contract in docs/api.md.
+func TestProceduresAreDocumented(t *testing.T) {
+	for _, file := range []string{"secrets", "ops"} {
+		procedures := submatches(read(t, "proto/omni/secrets/v1/"+file+".proto"), `rpc (\w+)\(`)
+		if len(procedures) < 3 {
+			t.Fatalf("only found the procedures %v", procedures)
+		}
+		for procedure := range procedures {
+			if !strings.Contains(read(t, "docs/api.md"), "`"+procedure+"`") {
+				t.Errorf("%s is not in docs/api.md", procedure)
+			}
 		}
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"testing"
 	"time"
 
 	"github.com/apex-tradebill/omni-secrets/client"
@@ -26,9 +25,17 @@ var made atomic.Int64
 // ttl is the time to live of the values that are served.
 const ttl = 5 * time.Minute
 
+// TB is what a server needs of the test that it belongs to. Every testing.TB is one; what has none, such as an example,
+// can bring its own.
+type TB interface {
+	Helper()
+	Cleanup(end func())
+	Fatalf(format string, args ...any)
+}
+
 // Server is a fake Omni Secrets. It is safe for concurrent use. It ends with the test.
 type Server struct {
-	t       testing.TB
+	t       TB
 	plain   http.Handler     // the server itself
 	handler http.Handler     // front, as it is when a call comes
 	memory  *transport       // of a server without sockets
@@ -68,7 +75,7 @@ type secret struct {
 }
 
 // NewServer starts a server on a free port of this machine.
-func NewServer(t testing.TB) *Server {
+func NewServer(t TB) *Server {
 	t.Helper()
 	s := newServer(t)
 	s.address = "127.0.0.1:0"
@@ -78,7 +85,7 @@ func NewServer(t testing.TB) *Server {
 
 // NewInMemory starts a server that uses no sockets: Config has an HTTPClient that calls it within the process. It works
 // within a bubble of testing/synctest.
-func NewInMemory(t testing.TB) *Server {
+func NewInMemory(t TB) *Server {
 	t.Helper()
 	s := newServer(t)
 	s.address = fmt.Sprintf("omni-secrets-%d.localhost", made.Add(1))
@@ -87,7 +94,7 @@ func NewInMemory(t testing.TB) *Server {
 	return s
 }
 
-func newServer(t testing.TB) *Server {
+func newServer(t TB) *Server {
 	s := &Server{
 		t: t, secrets: map[string]*secret{}, accepted: []string{Token}, keepAlive: 15 * time.Second,
 		changed: make(chan struct{}),
@@ -137,7 +144,7 @@ func (s *Server) Start() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.stopping != nil {
-		s.t.Fatal("clienttest: Start of a server that runs")
+		s.t.Fatalf("clienttest: Start of a server that runs")
 	}
 	s.stopping = make(chan struct{})
 	if s.memory != nil {

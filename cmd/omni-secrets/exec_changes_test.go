@@ -24,7 +24,7 @@ func TestChangeBurst(t *testing.T) {
 				defer b.stop()
 				go func() {
 					for _, at := range tc.changes {
-						time.Sleep(at - time.Since(began))
+						time.Sleep(at - time.Since(began)) //nolint:forbidigo // simulated: in a bubble
 						b.add()
 					}
 				}()
@@ -34,7 +34,7 @@ func TestChangeBurst(t *testing.T) {
 						t.Errorf("told after %s, want %s", got, want)
 					}
 				}
-				time.Sleep(tc.changes[len(tc.changes)-1] - time.Since(began)) // the goroutine above ends
+				time.Sleep(tc.changes[len(tc.changes)-1] - time.Since(began)) //nolint:forbidigo // simulated: in a bubble; the goroutine above ends
 				synctest.Wait()
 			})
 		})
@@ -56,7 +56,7 @@ func TestChangeBurstThatWasStoppedTellsNothing(t *testing.T) {
 		b.add()
 		b.stop()
 		b.add()
-		time.Sleep(time.Minute)
+		time.Sleep(time.Minute) //nolint:forbidigo // simulated: in a bubble
 		select {
 		case <-b.over:
 			t.Error("it told of a change")

@@ -14,7 +14,7 @@ func inMemory(dir string) bool {
 	if syscall.Statfs(dir, &about) != nil {
 		return false
 	}
-	kind := uint32(about.Type) //nolint:gosec,unconvert // as wide as the magic numbers; its type is another on each architecture
+	kind := uint32(about.Type) //nolint:gosec // as wide as the magic numbers; its type is another on each architecture
 	return kind == tmpfsMagic || kind == ramfsMagic
 }
 

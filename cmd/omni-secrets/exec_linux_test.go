@@ -33,7 +33,7 @@ func TestExecDoesNotRepeatTheKeyboardsSignals(t *testing.T) {
 	p.start()
 	p.wantLine("began KEY=old")
 	for _, key := range []struct{ code, signal string }{{"\x03", "interrupt"}, {"\x1c", "quit"}} {
-		if _, err := io.WriteString(keyboard, key.code); err != nil {
+		if _, err := keyboard.WriteString(key.code); err != nil {
 			t.Fatal(err)
 		}
 		p.wantLine(key.signal + " KEY=old")

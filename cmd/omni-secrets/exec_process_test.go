@@ -62,11 +62,11 @@ func playCommand(args []string) int {
 	if len(args) > 0 && strings.HasPrefix(args[0], "-") {
 		names, stubborn, deaf = args[1:], args[0] == "-stubborn", args[0] == "-deaf"
 	}
-	fmt.Println("began" + readBindings(names))
+	fmt.Fprintln(os.Stdout, "began"+readBindings(names))
 	for {
 		select {
 		case sig := <-signals:
-			fmt.Println(sig.String() + readBindings(names))
+			fmt.Fprintln(os.Stdout, sig.String()+readBindings(names))
 			if sig != syscall.SIGTERM || deaf {
 				continue
 			}
@@ -80,7 +80,7 @@ func playCommand(args []string) int {
 				n, _ := strconv.Atoi(code)
 				return n
 			}
-			fmt.Println("read " + line)
+			fmt.Fprintln(os.Stdout, "read "+line)
 		}
 	}
 }
@@ -119,7 +119,7 @@ type program struct {
 // newProgram prepares the program as the client of a server.
 func newProgram(t *testing.T, omni *clienttest.Server, args ...string) *program {
 	t.Helper()
-	runtimeDir, err := os.MkdirTemp(sharedMemory, "omni-secrets-test-")
+	runtimeDir, err := os.MkdirTemp(sharedMemory, "omni-secrets-test-") //nolint:usetesting // t.TempDir need not be a tmpfs
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -54,7 +54,6 @@ func (o *secretSource) first(ctx context.Context, x execution) (map[string]domai
 		return values, nil
 	}
 	o.failed.show()
-	o.bursts.add() // for what changed since then, before the client had seen a first value to compare with
 	return values, nil
 }
 
