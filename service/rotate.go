@@ -90,8 +90,10 @@ func (s *Service) BeginRotation(ctx context.Context, call Call, t domain.SecretT
 		if state := step.sl.snapshot().state; !state.Value.IsZero() {
 			r.From = state.Version
 		}
+		e := step.event(domain.ResultSuccess)
+		e.Reason = "the version that is served is " + r.From
 		next := standing.Begun(r)
-		ok, err := s.cfg.Rotations.BeginRotation(ctx, r, next, step.event(domain.ResultSuccess))
+		ok, err := s.cfg.Rotations.BeginRotation(ctx, r, next, e)
 		return next, domain.Rotated{}, ok, err
 	})
 }
