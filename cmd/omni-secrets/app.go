@@ -260,7 +260,7 @@ func stateOf(s *service.Service, now time.Time) otel.State {
 	state := otel.State{Leader: s.Leading()}
 	for _, st := range s.Snapshot(now) {
 		state.Secrets = append(state.Secrets, otel.SecretState{
-			Type: st.Type, CacheSource: st.CachedSource, CacheAge: st.CachedAge,
+			Type: st.Type, CacheSource: st.CachedSource, CacheVersion: st.CachedVersion, CacheAge: st.CachedAge, Survival: st.Survival,
 			RotationDueAt: st.RotationDueAt, Overdue: st.Rotation == domain.RotationOverdue,
 			BreakGlassActive: !st.OverrideExpiresAt.IsZero(), BreakGlassExpiresAt: st.OverrideExpiresAt,
 		})

@@ -48,7 +48,8 @@ func newStatusCommand(s *streams) *cobra.Command {
   BREAK-GLASS UNTIL  when the override ends
   FAILURES           fetches that failed in a row, and why the last one did
 
-With -o json it prints what the server sent. The token needs the scope ops.omni.secrets.read.`,
+With -o json it prints what the server sent, which has more fields: survivalSeconds, for one, is how long
+something would still be served if the backend went away now. The token needs the scope ops.omni.secrets.read.`,
 		Example: `  omni-secrets status --api-url $API --token $OPS_JWT
   omni-secrets status -o json | jq -r '.data[] | select(.stale) | .secretType'`,
 		Args:              noArguments,
