@@ -32,6 +32,7 @@ type statusRow struct {
 	BreakGlassExpiresAt *time.Time `json:"breakGlassExpiresAt"`
 	ConsecutiveFailures int        `json:"consecutiveFailures"`
 	LastFailureReason   string     `json:"lastFailureReason"`
+	SurvivalSeconds     *float64   `json:"survivalSeconds"` // nil from a server that does not tell yet
 }
 
 func newStatusCommand(s *streams) *cobra.Command {
