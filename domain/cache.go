@@ -104,6 +104,15 @@ func (p CachePolicy) Servable(s CacheState, now time.Time) (ok, stale bool) {
 	return true, !s.DeniedAt.IsZero() || !now.Before(p.FreshUntil(s))
 }
 
+// ServableUntil is the instant at which Servable turns to no when the backend goes away at now and stays away; zero
+// when it says no at now already.
+func (p CachePolicy) ServableUntil(s CacheState, now time.Time) time.Time {
+	if ok, _ := p.Servable(s, now); !ok {
+		return time.Time{}
+	}
+	return p.ServeUntil(s) // an outage moves it neither way
+}
+
 // Withdrawn reports whether the value must not be used by anybody who still has it: its backend said that there is
 // no such value, or has not given it out for DeniedGrace. Otherwise a state without a value just has none.
 func (p CachePolicy) Withdrawn(s CacheState, now time.Time) bool {

@@ -1,6 +1,7 @@
 package domain_test
 
 import (
+	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
@@ -148,6 +149,87 @@ func TestWithdrawnAndNextTurn(t *testing.T) {
 			turn := p.NextTurn(c.state, now)
 			if c.turn == never && !turn.IsZero() || c.turn != never && !turn.Equal(t0.Add(c.turn)) {
 				t.Errorf("NextTurn = %v, want %v after the start", turn, c.turn)
+			}
+		})
+	}
+}
+
+// From any state that a run of fetches leads to, an outage that begins now and does not end lets Servable turn
+// exactly at ServableUntil, however often a fetch fails meanwhile.
+func TestServableTurnsAtServableUntil(t *testing.T) {
+	const seed = 20261125
+	random := rand.New(rand.NewPCG(seed, seed))
+	within := func(d time.Duration) time.Duration { return time.Duration(random.Int64N(int64(d))) }
+	reasons := []domain.Reason{
+		"", "", domain.ReasonUnavailable, domain.ReasonChecksumMismatch, domain.ReasonPermissionDenied, domain.ReasonUnauthenticated, domain.ReasonNotFound,
+	}
+	served := 0
+	for run := range 20_000 {
+		p := domain.DefaultCachePolicy()
+		p.TTL, p.MaxStale, p.DeniedGrace = 1+within(10*time.Minute), within(time.Hour), within(20*time.Minute)
+		s, now := domain.CacheState{}, t0
+		for range random.IntN(6) {
+			now = now.Add(within(15 * time.Minute))
+			if reason := reasons[random.IntN(len(reasons))]; reason == "" {
+				s = p.Succeed(domain.Fetched{Value: domain.NewValue([]byte("v")), Version: "7"}, "gsm", now, 0)
+			} else {
+				s = p.Fail(s, reason, now, 0)
+			}
+		}
+		now = now.Add(within(time.Hour) - 10*time.Minute) // the clock may step back
+
+		until := p.ServableUntil(s, now)
+		if ok, _ := p.Servable(s, now); ok != until.After(now) || !ok && !until.IsZero() {
+			t.Fatalf("run %d: Servable is %v at %v and ServableUntil %v: %+v, %+v", run, ok, now, until, p, s)
+		}
+		if until.IsZero() {
+			continue
+		}
+		served++
+		for at := now; ; {
+			at = at.Add(1 + within(10*time.Minute))
+			if !at.Before(until) {
+				break
+			}
+			s = p.Fail(s, domain.ReasonUnavailable, at, 0)
+			if again := p.ServableUntil(s, at); !again.Equal(until) {
+				t.Fatalf("run %d: the outage moved ServableUntil from %v to %v", run, until, again)
+			}
+		}
+		before, _ := p.Servable(s, until.Add(-1))
+		after, _ := p.Servable(s, until)
+		if !before || after {
+			t.Fatalf("run %d: Servable is %v before ServableUntil and %v at it: %+v, %+v", run, before, after, p, s)
+		}
+	}
+	if served < 2_000 {
+		t.Errorf("only %d of the states had something to serve", served)
+	}
+}
+
+func TestServableUntil(t *testing.T) {
+	p := domain.DefaultCachePolicy()
+	denied := p.Fail(fetched(p), domain.ReasonPermissionDenied, t0.Add(4*time.Minute), 0)
+	revoked := p.Fail(fetched(p), domain.ReasonNotFound, t0.Add(4*time.Minute), 0)
+	const never = -1
+	for _, c := range []struct {
+		name  string
+		state domain.CacheState
+		at    time.Duration // after t0
+		until time.Duration
+	}{
+		{"empty", domain.CacheState{}, 0, never},
+		{"just fetched: TTL and MaxStale", fetched(p), 0, 35 * time.Minute},
+		{"stale", fetched(p), 20 * time.Minute, 35 * time.Minute},
+		{"at its end", fetched(p), 35 * time.Minute, never},
+		{"denied: the grace", denied, 4 * time.Minute, 9 * time.Minute},
+		{"after the grace", denied, 9 * time.Minute, never},
+		{"revoked", revoked, 4 * time.Minute, never},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			until := p.ServableUntil(c.state, t0.Add(c.at))
+			if c.until == never && !until.IsZero() || c.until != never && !until.Equal(t0.Add(c.until)) {
+				t.Errorf("ServableUntil = %v, want %v after the fetch", until, c.until)
 			}
 		})
 	}

@@ -104,6 +104,7 @@ func TestRunbookOnALaptop(t *testing.T) {
 	for _, series := range [][]string{
 		{"omni_secret_cache_age_seconds", "secret_type", string(apiKey), "source", "local_file"},
 		{"omni_secret_rotation_due_timestamp_seconds", "secret_type", string(apiKey)},
+		{"omni_secret_survival_seconds", "secret_type", string(apiKey)},
 		{"omni_audit_journal_events"},
 		{"omni_audit_drain_lag_seconds"},
 		{"omni_leader"},

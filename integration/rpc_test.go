@@ -220,6 +220,9 @@ func plain(v any) any {
 			switch name {
 			case "requestId", "servedAt", "updatedAt", "ageSeconds", "cacheAgeSeconds":
 				continue
+			case "survivalSeconds": // shrinks from one call to the next
+				left, _ := field.(float64)
+				field = left > 0
 			}
 			if field = plain(field); field != nil {
 				out[name] = field

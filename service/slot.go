@@ -159,6 +159,19 @@ func (sl *slot) servable(v *view, now time.Time) (ok, stale bool) {
 	return sl.policy.Servable(v.state, now)
 }
 
+// servableUntil is until when a reader gets something if the backend goes away at now; zero when there is nothing.
+// An override and the value underneath it are both there at now, so that one goes on where the other ends.
+func (sl *slot) servableUntil(v *view, now time.Time) time.Time {
+	until := sl.policy.ServableUntil(v.state, now)
+	if !v.replaceBy.IsZero() && v.replaceBy.Before(until) {
+		until = v.replaceBy
+	}
+	if end := v.override.ExpiresAt; v.overridden(now) && end.After(until) {
+		until = end
+	}
+	return until
+}
+
 // serve is what a reader gets at now, if there is anything to get.
 func (sl *slot) serve(now time.Time) (domain.Served, bool) {
 	v := sl.snapshot()

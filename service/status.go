@@ -24,9 +24,13 @@ type SecretStatus struct {
 	FollowUps         int             // of overrides, open
 	FollowUpOpenedAt  time.Time       // the oldest of them; zero when there is none
 
+	// Survival is how long something would still be served if the backend went away now; 0 when nothing is served.
+	Survival time.Duration
+
 	// The fetched value, which is underneath while an override is served.
-	CachedSource string // "" when nothing is cached
-	CachedAge    time.Duration
+	CachedSource  string // "" when nothing is cached
+	CachedVersion string
+	CachedAge     time.Duration
 }
 
 // Status describes every secret, in the catalog's order. While the database is away, rotation deadlines are
@@ -69,8 +73,9 @@ func (s *Service) status(sl *slot, now time.Time) SecretStatus {
 		st.OverrideExpiresAt = v.override.ExpiresAt
 	}
 	if ok, _ := sl.servable(v, now); ok {
-		st.CachedSource, st.CachedAge = v.state.Source, max(0, now.Sub(v.state.FetchedAt))
+		st.CachedSource, st.CachedVersion, st.CachedAge = v.state.Source, v.state.Version, max(0, now.Sub(v.state.FetchedAt))
 	}
+	st.Survival = max(0, sl.servableUntil(v, now).Sub(now))
 	return st
 }
 

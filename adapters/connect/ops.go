@@ -41,6 +41,7 @@ func statusOf(s service.SecretStatus) *secretsv1.SecretStatus {
 		LastRotatedAt: instant(s.LastRotatedAt), LastValidatedAt: instant(s.LastValidatedAt),
 		BreakGlassExpiresAt: instant(s.OverrideExpiresAt), ConsecutiveFailures: uint32(s.Failures), //nolint:gosec // a count
 		LastFailureReason: optional(string(s.LastFailure)),
+		SurvivalSeconds:   s.Survival.Truncate(time.Millisecond).Seconds(),
 	}
 	if s.Source != domain.SourceEmpty {
 		age := s.Age.Truncate(time.Millisecond).Seconds()

@@ -197,8 +197,11 @@ func TestStatus(t *testing.T) {
 		row["gcpVersionAlias"] != "latest" || row["status"] != "active" || row["rotationState"] != "current" || row["breakGlassExpiresAt"] != nil {
 		t.Errorf("status: %v", row)
 	}
+	if left, _ := row["survivalSeconds"].(float64); left <= 0 || left > 2100 {
+		t.Errorf("survivalSeconds is %v, want up to 35 min", row["survivalSeconds"])
+	}
 	row = f.statusOf("webhook_shared_secret")
-	if row["cacheSource"] != "empty" || row["cacheVersion"] != nil || row["cacheAgeSeconds"] != nil || row["lastFailureReason"] != "not_found" || row["consecutiveFailures"] != 1.0 {
+	if row["cacheSource"] != "empty" || row["cacheVersion"] != nil || row["cacheAgeSeconds"] != nil || row["lastFailureReason"] != "not_found" || row["consecutiveFailures"] != 1.0 || row["survivalSeconds"] != 0.0 {
 		t.Errorf("status: %v", row)
 	}
 }

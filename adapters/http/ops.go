@@ -33,6 +33,7 @@ type secretStatus struct {
 	BreakGlassExpiresAt timestamp             `json:"breakGlassExpiresAt"`
 	ConsecutiveFailures int                   `json:"consecutiveFailures"`
 	LastFailureReason   *domain.Reason        `json:"lastFailureReason"`
+	SurvivalSeconds     float64               `json:"survivalSeconds"`
 }
 
 func (a *api) status(w http.ResponseWriter, r *http.Request, call service.Call) error {
@@ -49,6 +50,7 @@ func (a *api) status(w http.ResponseWriter, r *http.Request, call service.Call) 
 			RotationDueAt: timestamp(s.RotationDueAt), RotationState: s.Rotation,
 			LastRotatedAt: timestamp(s.LastRotatedAt), LastValidatedAt: timestamp(s.LastValidatedAt),
 			BreakGlassExpiresAt: timestamp(s.OverrideExpiresAt), ConsecutiveFailures: s.Failures,
+			SurvivalSeconds: seconds(s.Survival),
 		}
 		if s.Source != domain.SourceEmpty {
 			age := seconds(s.Age)

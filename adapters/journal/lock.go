@@ -11,9 +11,11 @@ import (
 // ErrInUse says that another process, or another Journal of this one, has the same directory open.
 var ErrInUse = errors.New("another process uses this journal; stop it, or give each its own directory")
 
+const lockName = "LOCK"
+
 // acquire takes the lock of dir. It is released by closing the file, and by the death of the process.
 func acquire(dir string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(dir, "LOCK"), os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}

@@ -104,12 +104,14 @@ func busy(t testing.TB) *otel.Metrics {
 		return otel.State{
 			Secrets: []otel.SecretState{
 				{
-					Type: "trading_api_key", CacheSource: "gsm", CacheAge: 90500 * time.Millisecond,
+					Type: "trading_api_key", CacheSource: "gsm", CacheVersion: "7", CacheAge: 90500 * time.Millisecond,
+					Survival:      2009500 * time.Millisecond,
 					RotationDueAt: time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC),
 				},
 				{
 					Type: "webhook_shared_secret", RotationDueAt: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), Overdue: true,
 					BreakGlassActive: true, BreakGlassExpiresAt: time.Date(2026, 3, 1, 12, 25, 0, 0, time.UTC),
+					FollowUpOpenedAt: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC),
 				},
 			},
 			JournalEvents: 17, DrainLag: 1500 * time.Millisecond, Leader: true,
@@ -136,21 +138,24 @@ func TestExposition(t *testing.T) {
 // The names and labels of the design, by themselves: no more series and no more labels than these.
 func TestLabelsAreThoseOfTheDesign(t *testing.T) {
 	want := map[string]string{
-		"omni_secret_reads_total":                    "secret_type,source",
-		"omni_secret_failures_total":                 "reason,secret_type",
-		"omni_secret_cache_age_seconds":              "secret_type,source",
-		"omni_secret_stale_reads_total":              "secret_type",
-		"omni_secret_fetch_duration_seconds_bucket":  "le,outcome,source",
-		"omni_secret_fetch_duration_seconds_sum":     "outcome,source",
-		"omni_secret_fetch_duration_seconds_count":   "outcome,source",
-		"omni_secret_rotation_due_timestamp_seconds": "secret_type",
-		"omni_secret_rotation_overdue":               "secret_type",
-		"omni_break_glass_active":                    "secret_type",
-		"omni_break_glass_expiry_timestamp_seconds":  "secret_type",
-		"omni_audit_journal_events":                  "",
-		"omni_audit_drain_lag_seconds":               "",
-		"omni_leader":                                "",
-		"omni_build_info":                            "goversion,revision,version",
+		"omni_secret_reads_total":                             "secret_type,source",
+		"omni_secret_failures_total":                          "reason,secret_type",
+		"omni_secret_cache_age_seconds":                       "secret_type,source",
+		"omni_secret_version":                                 "secret_type",
+		"omni_secret_survival_seconds":                        "secret_type",
+		"omni_secret_stale_reads_total":                       "secret_type",
+		"omni_secret_fetch_duration_seconds_bucket":           "le,outcome,source",
+		"omni_secret_fetch_duration_seconds_sum":              "outcome,source",
+		"omni_secret_fetch_duration_seconds_count":            "outcome,source",
+		"omni_secret_rotation_due_timestamp_seconds":          "secret_type",
+		"omni_secret_rotation_overdue":                        "secret_type",
+		"omni_break_glass_active":                             "secret_type",
+		"omni_break_glass_expiry_timestamp_seconds":           "secret_type",
+		"omni_break_glass_follow_up_opened_timestamp_seconds": "secret_type",
+		"omni_audit_journal_events":                           "",
+		"omni_audit_drain_lag_seconds":                        "",
+		"omni_leader":                                         "",
+		"omni_build_info":                                     "goversion,revision,version",
 	}
 	got := map[string]string{}
 	text := scrape(t, busy(t))
@@ -196,10 +201,14 @@ func TestExpositionPassesPrometheusLint(t *testing.T) {
 func TestGaugesFollowTheState(t *testing.T) {
 	m := newMetrics(t, catalog)
 	state := otel.State{Secrets: []otel.SecretState{{
-		Type: "trading_api_key", CacheSource: "gsm", BreakGlassActive: true, BreakGlassExpiresAt: time.Unix(1, 0), RotationDueAt: time.Unix(1, 0),
+		Type: "trading_api_key", CacheSource: "gsm", CacheVersion: "1", BreakGlassActive: true, BreakGlassExpiresAt: time.Unix(1, 0), RotationDueAt: time.Unix(1, 0),
+		FollowUpOpenedAt: time.Unix(1, 0),
 	}}}
 	m.ObserveState(func() otel.State { return state })
-	whileThere := []string{"omni_secret_cache_age_seconds{", "omni_break_glass_expiry_timestamp_seconds{", "omni_secret_rotation_due_timestamp_seconds{"}
+	whileThere := []string{
+		"omni_secret_cache_age_seconds{", "omni_secret_version{", "omni_secret_rotation_due_timestamp_seconds{",
+		"omni_break_glass_expiry_timestamp_seconds{", "omni_break_glass_follow_up_opened_timestamp_seconds{",
+	}
 	for _, name := range whileThere {
 		if !strings.Contains(scrape(t, m), name) {
 			t.Errorf("%s is missing", name)
@@ -212,8 +221,27 @@ func TestGaugesFollowTheState(t *testing.T) {
 			t.Errorf("%s is still there", name)
 		}
 	}
-	if !strings.Contains(text, `omni_break_glass_active{secret_type="trading_api_key"} 0`) {
-		t.Error("omni_break_glass_active is not 0")
+	for _, name := range []string{"omni_break_glass_active", "omni_secret_survival_seconds"} {
+		if !strings.Contains(text, name+`{secret_type="trading_api_key"} 0`) {
+			t.Errorf("%s is not 0", name)
+		}
+	}
+}
+
+func TestVersionGaugeTakesPlainNumbersOnly(t *testing.T) {
+	for version, want := range map[string]string{
+		"7": "7", "2147483648": "2.147483648e+09",
+		"": "", "latest": "", "-1": "", "+1": "", "1e3": "", "0x10": "", "1_000": "", "7.5": "", " 7": "",
+		"20261123T191700.123456789Z-2a41f": "", "99999999999999999999": "",
+	} {
+		m := newMetrics(t, catalog)
+		m.ObserveState(func() otel.State {
+			return otel.State{Secrets: []otel.SecretState{{Type: "trading_api_key", CacheSource: "gsm", CacheVersion: version}}}
+		})
+		_, got, _ := strings.Cut(scrape(t, m), "\nomni_secret_version{secret_type=\"trading_api_key\"} ")
+		if got, _, _ = strings.Cut(got, "\n"); got != want {
+			t.Errorf("version %q: the gauge is %q, want %q", version, got, want)
+		}
 	}
 }
 

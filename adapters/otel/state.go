@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"strconv"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -24,11 +25,14 @@ type State struct {
 type SecretState struct {
 	Type                domain.SecretType
 	CacheSource         string // where the cached value came from; "" when there is none
+	CacheVersion        string // of the cached value, as its backend names it; "" when there is none
 	CacheAge            time.Duration
-	RotationDueAt       time.Time // zero when not known
+	Survival            time.Duration // how long something is still served if the backend goes away now
+	RotationDueAt       time.Time     // zero when not known
 	Overdue             bool
 	BreakGlassActive    bool
 	BreakGlassExpiresAt time.Time
+	FollowUpOpenedAt    time.Time // when an override was followed by work that is still open; zero without any
 }
 
 // ObserveState lets the gauges ask state at each scrape. It must be quick and safe for concurrent use. Until it
@@ -37,8 +41,10 @@ func (m *Metrics) ObserveState(state func() State) { m.state.Store(&state) }
 
 // gauges are asked together, so that one scrape shows one State.
 type gauges struct {
-	cacheAge, drainLag                                                               metric.Float64ObservableGauge
-	rotationDue, overdue, breakGlass, breakGlassExpiry, journalEvents, leader, build metric.Int64ObservableGauge
+	cacheAge, survival, drainLag           metric.Float64ObservableGauge
+	version, rotationDue, overdue          metric.Int64ObservableGauge
+	breakGlass, breakGlassExpiry, followUp metric.Int64ObservableGauge
+	journalEvents, leader, build           metric.Int64ObservableGauge
 }
 
 func (m *Metrics) makeGauges(meter metric.Meter, c Config) error {
@@ -56,10 +62,13 @@ func (m *Metrics) makeGauges(meter metric.Meter, c Config) error {
 		return gauge
 	}
 	g.cacheAge = seconds("omni_secret_cache_age_seconds", "Time since the cached value was fetched from source; absent while nothing is cached.")
+	g.survival = seconds("omni_secret_survival_seconds", "How long something would still be served if the backend went away now; 0 when nothing is served.")
+	g.version = whole("omni_secret_version", "Version of the cached value; absent while nothing is cached, and where versions are not numbers.")
 	g.rotationDue = whole("omni_secret_rotation_due_timestamp_seconds", "When the secret must be rotated, in Unix time.")
 	g.overdue = whole("omni_secret_rotation_overdue", "1 when the secret should have been rotated by now, else 0.")
 	g.breakGlass = whole("omni_break_glass_active", "1 while an override is served in the secret's place, else 0.")
 	g.breakGlassExpiry = whole("omni_break_glass_expiry_timestamp_seconds", "When the active override ends, in Unix time; absent while there is none.")
+	g.followUp = whole("omni_break_glass_follow_up_opened_timestamp_seconds", "When the follow-up of an override was opened, in Unix time; absent while none is open.")
 	g.journalEvents = whole("omni_audit_journal_events", "Audit events in the local journal that are not in SQL yet.")
 	g.drainLag = seconds("omni_audit_drain_lag_seconds", "How long the oldest audit event in the local journal has waited; 0 when none waits.")
 	g.leader = whole("omni_leader", "1 on the replica that does the periodic jobs, else 0.")
@@ -89,6 +98,10 @@ func (g gauges) observe(o metric.Observer, s State) {
 		if secret.CacheSource != "" {
 			o.ObserveFloat64(g.cacheAge, secret.CacheAge.Seconds(), labelled(secretType, attribute.String(labelSource, secret.CacheSource)))
 		}
+		if version, err := strconv.ParseUint(secret.CacheVersion, 10, 63); err == nil {
+			o.ObserveInt64(g.version, int64(version), labels)
+		}
+		o.ObserveFloat64(g.survival, secret.Survival.Seconds(), labels)
 		if !secret.RotationDueAt.IsZero() {
 			o.ObserveInt64(g.rotationDue, secret.RotationDueAt.Unix(), labels)
 		}
@@ -96,6 +109,9 @@ func (g gauges) observe(o metric.Observer, s State) {
 		o.ObserveInt64(g.breakGlass, oneIf(secret.BreakGlassActive), labels)
 		if secret.BreakGlassActive {
 			o.ObserveInt64(g.breakGlassExpiry, secret.BreakGlassExpiresAt.Unix(), labels)
+		}
+		if !secret.FollowUpOpenedAt.IsZero() {
+			o.ObserveInt64(g.followUp, secret.FollowUpOpenedAt.Unix(), labels)
 		}
 	}
 	o.ObserveInt64(g.journalEvents, int64(s.JournalEvents))

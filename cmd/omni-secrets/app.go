@@ -226,24 +226,36 @@ func (a *app) openBackends(ctx context.Context, c config) (map[string]ports.Secr
 		if backends[e.Backend] != nil {
 			continue
 		}
-		switch e.Backend {
-		case gsm.Name:
-			b, err := gsm.New(ctx, gsm.Config{Endpoint: c.GSMEndpoint, AllowLatest: c.AllowLatest})
-			if err != nil {
-				return nil, err
-			}
-			a.close = append(a.close, b.Close)
-			backends[e.Backend] = b
-		case localfile.Name:
-			b, err := localfile.New(c.LocalFileDir)
-			if err != nil {
-				return nil, fmt.Errorf("OMNI_LOCAL_FILE_DIR: %w", err)
-			}
-			a.close = append(a.close, b.Close)
-			backends[e.Backend] = b
+		b, err := openBackend(ctx, c, e.Backend)
+		if err != nil {
+			return nil, err
 		}
+		a.close = append(a.close, b.Close)
+		backends[e.Backend] = b
 	}
 	return backends, nil
+}
+
+// secretBackend is one that is open.
+type secretBackend interface {
+	ports.SecretBackend
+	Close() error
+}
+
+// openBackend opens the backend that catalog entries call name.
+func openBackend(ctx context.Context, c config, name string) (secretBackend, error) {
+	switch name {
+	case gsm.Name:
+		return gsm.New(ctx, gsm.Config{Endpoint: c.GSMEndpoint, AllowLatest: c.AllowLatest})
+	case localfile.Name:
+		b, err := localfile.New(c.LocalFileDir)
+		if err != nil {
+			return nil, fmt.Errorf("OMNI_LOCAL_FILE_DIR: %w", err)
+		}
+		return b, nil
+	default:
+		return nil, fmt.Errorf("there is no backend %q", name)
+	}
 }
 
 func environmentViolation(ctx context.Context, log *slog.Logger, environment string, foreign []domain.Entry) error {
@@ -260,9 +272,9 @@ func stateOf(s *service.Service, now time.Time) otel.State {
 	state := otel.State{Leader: s.Leading()}
 	for _, st := range s.Snapshot(now) {
 		state.Secrets = append(state.Secrets, otel.SecretState{
-			Type: st.Type, CacheSource: st.CachedSource, CacheAge: st.CachedAge,
+			Type: st.Type, CacheSource: st.CachedSource, CacheVersion: st.CachedVersion, CacheAge: st.CachedAge, Survival: st.Survival,
 			RotationDueAt: st.RotationDueAt, Overdue: st.Rotation == domain.RotationOverdue,
-			BreakGlassActive: !st.OverrideExpiresAt.IsZero(), BreakGlassExpiresAt: st.OverrideExpiresAt,
+			BreakGlassActive: !st.OverrideExpiresAt.IsZero(), BreakGlassExpiresAt: st.OverrideExpiresAt, FollowUpOpenedAt: st.FollowUpOpenedAt,
 		})
 	}
 	state.JournalEvents, state.DrainLag = s.JournalBacklog(now)

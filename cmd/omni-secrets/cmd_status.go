@@ -32,6 +32,7 @@ type statusRow struct {
 	BreakGlassExpiresAt *time.Time `json:"breakGlassExpiresAt"`
 	ConsecutiveFailures int        `json:"consecutiveFailures"`
 	LastFailureReason   string     `json:"lastFailureReason"`
+	SurvivalSeconds     *float64   `json:"survivalSeconds"` // nil from a server that does not tell yet
 }
 
 func newStatusCommand(s *streams) *cobra.Command {
@@ -48,7 +49,8 @@ func newStatusCommand(s *streams) *cobra.Command {
   BREAK-GLASS UNTIL  when the override ends
   FAILURES           fetches that failed in a row, and why the last one did
 
-With -o json it prints what the server sent. The token needs the scope ops.omni.secrets.read.`,
+With -o json it prints what the server sent, which has more fields: survivalSeconds, for one, is how long
+something would still be served if the backend went away now. The token needs the scope ops.omni.secrets.read.`,
 		Example: `  omni-secrets status --api-url $API --token $OPS_JWT
   omni-secrets status -o json | jq -r '.data[] | select(.stale) | .secretType'`,
 		Args:              noArguments,

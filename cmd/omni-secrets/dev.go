@@ -73,8 +73,14 @@ func dev(ctx context.Context, s *streams, address, dir string) (err error) {
 	return a.Run(ctx, ln, func() { _ = s.print("%s", g) })
 }
 
-// prepareDev fills the data directory with what is missing and returns the configuration that uses it.
-func prepareDev(ctx context.Context, dir string) (config, error) {
+// The files of a data directory, beside its folders.
+const (
+	devJWTSecret     = "jwt-secret"
+	devBreakGlassKey = "breakglass-private-key"
+)
+
+// devConfig is the configuration that uses a data directory, without the keys in it.
+func devConfig(dir string) (config, error) {
 	c, err := readConfig(func(name string) (string, bool) {
 		value, ok := map[string]string{
 			"DATABASE_URL":           "sqlite:" + filepath.Join(dir, "state.db"),
@@ -86,22 +92,49 @@ func prepareDev(ctx context.Context, dir string) (config, error) {
 		}[name]
 		return value, ok
 	})
+	for i := range c.catalog {
+		e := &c.catalog[i]
+		e.Backend, e.Reference = localfile.Name, string(e.Type)
+	}
+	return c, err
+}
+
+// existingDev is the configuration that uses a data directory as it is.
+func existingDev(dir string) (config, error) {
+	c, err := devConfig(dir)
+	errs := []error{err}
+	for _, key := range []struct {
+		file string
+		into *sensitive
+	}{{devJWTSecret, &c.JWTSecret}, {devBreakGlassKey, &c.BreakGlassKey}} {
+		content, err := os.ReadFile(filepath.Join(dir, key.file))
+		errs = append(errs, err)
+		*key.into = sensitive{domain.NewValue(content)}
+	}
+	err = errors.Join(errs...)
+	if err == nil {
+		err = c.readBreakGlassKey()
+	}
+	return c, err
+}
+
+// prepareDev fills the data directory with what is missing and returns the configuration that uses it.
+func prepareDev(ctx context.Context, dir string) (config, error) {
+	c, err := devConfig(dir)
 	if err != nil {
 		return c, err
 	}
 	if err := os.MkdirAll(c.LocalFileDir, 0o700); err != nil {
 		return c, fmt.Errorf("make the data directory: %w", err)
 	}
-	for i := range c.catalog {
-		e := &c.catalog[i]
-		e.Backend, e.Reference = localfile.Name, string(e.Type)
+	for _, e := range c.catalog {
 		if _, err := readOrMake(filepath.Join(c.LocalFileDir, e.Reference), func() (string, error) {
 			return "sample-" + strings.ReplaceAll(e.Reference, "_", "-") + "-" + rand.Text(), nil
 		}); err != nil {
 			return c, err
 		}
 	}
-	jwtSecret, err := readOrMake(filepath.Join(dir, "jwt-secret"), func() (string, error) {
+	jwtSecret, err := readOrMake(filepath.Join(dir, devJWTSecret), func() (string, error) {
 		b := make([]byte, jwtSecretBytes)
 		_, err := rand.Read(b)
 		return base64.RawURLEncoding.EncodeToString(b), err
@@ -109,7 +142,7 @@ func prepareDev(ctx context.Context, dir string) (config, error) {
 	if err != nil {
 		return c, err
 	}
-	key, err := readOrMake(filepath.Join(dir, "breakglass-private-key"), func() (string, error) {
+	key, err := readOrMake(filepath.Join(dir, devBreakGlassKey), func() (string, error) {
 		k, err := envelope.GenerateKey()
 		return k.Base64(), err
 	})
@@ -119,7 +152,7 @@ func prepareDev(ctx context.Context, dir string) (config, error) {
 	c.JWTSecret = sensitive{domain.NewValue([]byte(jwtSecret))}
 	c.BreakGlassKey = sensitive{domain.NewValue([]byte(key))}
 	if err := c.readBreakGlassKey(); err != nil {
-		return c, fmt.Errorf("%s: %w; remove the file to have it made anew", filepath.Join(dir, "breakglass-private-key"), err)
+		return c, fmt.Errorf("%s: %w; remove the file to have it made anew", filepath.Join(dir, devBreakGlassKey), err)
 	}
 
 	store, err := openDatabase(ctx, c.DatabaseURL, nil)

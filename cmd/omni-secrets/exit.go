@@ -19,6 +19,7 @@ const (
 	exitNotFound    = 4
 	exitUnavailable = 5
 	exitRefused     = 6
+	exitUnhealthy   = 7
 	exitConfig      = 78 // EX_CONFIG of sysexits.h
 )
 
@@ -34,6 +35,7 @@ var ExitCodes = []struct {
 	{exitNotFound, "the server knows no such secret type or override"},
 	{exitUnavailable, "the server cannot be reached, or cannot answer now"},
 	{exitRefused, "the server refused the request as it stands"},
+	{exitUnhealthy, "'doctor' found something that does not work"},
 	{exitConfig, "a setting from the environment is missing or wrong"},
 }
 

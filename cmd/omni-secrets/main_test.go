@@ -105,6 +105,7 @@ type fakeAPI struct {
 	mu     sync.Mutex
 	routes map[string]http.HandlerFunc // by "METHOD /path"
 	got    []request
+	date   func() string // the Date of answers; nil for that of now
 }
 
 func newFakeAPI(t *testing.T, routes map[string]http.HandlerFunc) *fakeAPI {
@@ -122,6 +123,9 @@ func (a *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.mu.Lock()
 	a.got = append(a.got, request{r.Method, r.URL.Path, r.URL.RawQuery, r.Header.Get("Content-Type"), string(body)})
 	a.mu.Unlock()
+	if a.date != nil {
+		w.Header().Set("Date", a.date())
+	}
 	handler, ok := a.routes[r.Method+" "+r.URL.Path]
 	switch {
 	case r.Header.Get("Authorization") != "Bearer "+testToken:

@@ -65,7 +65,7 @@ func newRootCommand(s *streams) *cobra.Command {
 		}
 	}
 	add(using, newBreakGlassCommand(s), newRefreshCommand(s), newStatusCommand(s), newGetCommand(s), newExecCommand(s), newAuditCommand(s))
-	add(running, newDevCommand(s), newServeCommand(s), newMigrateCommand(s), newHealthCommand(s))
+	add(running, newDevCommand(s), newServeCommand(s), newMigrateCommand(s), newHealthCommand(s), newDoctorCommand(s))
 	add(making, newKeygenCommand(s), newTokenCommand(s))
 	root.AddCommand(newVersionCommand(s))
 	asFailures(root)

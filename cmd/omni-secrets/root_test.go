@@ -8,7 +8,7 @@ import (
 
 func TestHelp(t *testing.T) {
 	for _, command := range []string{
-		"breakglass", "breakglass clear", "refresh", "status", "get", "audit", "audit list", "keygen", "token", "version", "health",
+		"breakglass", "breakglass clear", "refresh", "status", "get", "audit", "audit list", "keygen", "token", "version", "health", "doctor",
 	} {
 		t.Run(command, func(t *testing.T) {
 			o := process{}.run(t, append(strings.Fields(command), "--help")...)
@@ -29,7 +29,7 @@ func TestRootHelpDocumentsEveryExitCode(t *testing.T) {
 func TestEveryCommandIsInTheHelp(t *testing.T) {
 	o := process{}.run(t, "--help")
 	for _, command := range []string{
-		"dev", "serve", "migrate", "health", "breakglass", "refresh", "status", "get", "audit", "keygen", "token", "version", "completion",
+		"dev", "serve", "migrate", "health", "doctor", "breakglass", "refresh", "status", "get", "audit", "keygen", "token", "version", "completion",
 	} {
 		o.want(t, exitOK, "\n  "+command+" ")
 	}

@@ -153,8 +153,10 @@ type SecretStatus struct {
 	ConsecutiveFailures uint32 `protobuf:"varint,15,opt,name=consecutive_failures,json=consecutiveFailures,proto3" json:"consecutive_failures,omitempty"`
 	// Why the last of them failed; absent without one.
 	LastFailureReason *string `protobuf:"bytes,16,opt,name=last_failure_reason,json=lastFailureReason,proto3,oneof" json:"last_failure_reason,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// How long something would still be served if the backend went away now, in seconds; 0 when nothing is served.
+	SurvivalSeconds float64 `protobuf:"fixed64,17,opt,name=survival_seconds,json=survivalSeconds,proto3" json:"survival_seconds,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *SecretStatus) Reset() {
@@ -297,6 +299,13 @@ func (x *SecretStatus) GetLastFailureReason() string {
 		return *x.LastFailureReason
 	}
 	return ""
+}
+
+func (x *SecretStatus) GetSurvivalSeconds() float64 {
+	if x != nil {
+		return x.SurvivalSeconds
+	}
+	return 0
 }
 
 // ApplyBreakGlassRequest carries an encrypted value.
@@ -1278,7 +1287,7 @@ const file_omni_secrets_v1_ops_proto_rawDesc = "" +
 	"\x11GetStatusResponse\x127\n" +
 	"\asecrets\x18\x01 \x03(\v2\x1d.omni.secrets.v1.SecretStatusR\asecrets\x129\n" +
 	"\n" +
-	"updated_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\"\xb1\x06\n" +
+	"updated_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\"\xdc\x06\n" +
 	"\fSecretStatus\x12\x1f\n" +
 	"\vsecret_type\x18\x01 \x01(\tR\n" +
 	"secretType\x12\x16\n" +
@@ -1297,7 +1306,8 @@ const file_omni_secrets_v1_ops_proto_rawDesc = "" +
 	"\x11last_validated_at\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\x0flastValidatedAt\x12O\n" +
 	"\x16break_glass_expires_at\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\x13breakGlassExpiresAt\x121\n" +
 	"\x14consecutive_failures\x18\x0f \x01(\rR\x13consecutiveFailures\x123\n" +
-	"\x13last_failure_reason\x18\x10 \x01(\tH\x02R\x11lastFailureReason\x88\x01\x01B\x10\n" +
+	"\x13last_failure_reason\x18\x10 \x01(\tH\x02R\x11lastFailureReason\x88\x01\x01\x12)\n" +
+	"\x10survival_seconds\x18\x11 \x01(\x01R\x0fsurvivalSecondsB\x10\n" +
 	"\x0e_cache_versionB\x14\n" +
 	"\x12_cache_age_secondsB\x16\n" +
 	"\x14_last_failure_reason\"\xad\x01\n" +

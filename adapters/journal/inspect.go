@@ -1,0 +1,60 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// Inspection is what a look at the directory of a journal finds.
+type Inspection struct {
+	InUse   bool  // a process has the journal open
+	Bytes   int64 // of the segments, drained ones that are not removed yet included
+	Corrupt int   // segments that were set aside, for somebody to look into
+}
+
+// Inspect looks at the journal in dir and writes nothing. A directory that is missing is fs.ErrNotExist. It takes
+// the lock for a moment when nobody has it; a process that opens the journal in that moment gets ErrInUse.
+func Inspect(dir string) (Inspection, error) {
+	var found Inspection
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return found, fmt.Errorf("journal: inspect: %w", err)
+	}
+	for _, entry := range entries {
+		name := entry.Name()
+		if !strings.HasPrefix(name, segmentPrefix) {
+			continue
+		}
+		if strings.HasSuffix(name, segmentSuffix+corruptSuffix) {
+			found.Corrupt++
+		}
+		if info, err := entry.Info(); err == nil && strings.HasSuffix(name, segmentSuffix) {
+			found.Bytes += info.Size()
+		}
+	}
+	if found.InUse, err = inUse(filepath.Join(dir, lockName)); err != nil {
+		return found, fmt.Errorf("journal: inspect: %w", err)
+	}
+	return found, nil
+}
+
+func inUse(lock string) (bool, error) {
+	f, err := os.Open(lock)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer f.Close() // which gives the lock back
+	err = syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return true, nil
+	}
+	return false, err
+}
