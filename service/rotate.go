@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/apex-tradebill/omni-secrets/domain"
@@ -44,7 +45,7 @@ func (s *Service) PreviewRotation(ctx context.Context, call Call, t domain.Secre
 	}
 
 	preview := Preview{Version: version}
-	_, err = s.check(ctx, step.sl, version, webhook)
+	err = s.check(ctx, step.sl, version, webhook)
 	preview.Took = time.Since(began)
 	if failed, ok := errors.AsType[*domain.CheckError](err); ok {
 		preview.Failed = failed
@@ -81,7 +82,7 @@ func (s *Service) BeginRotation(ctx context.Context, call Call, t domain.SecretT
 	if _, err := step.legal(ctx); err != nil {
 		return SecretStatus{}, err
 	}
-	if _, err := s.check(ctx, step.sl, version, ""); err != nil {
+	if err := s.check(ctx, step.sl, version, ""); err != nil {
 		return SecretStatus{}, step.refuse(ctx, rejected(version, err))
 	}
 
@@ -222,25 +223,25 @@ func (s *Service) standing(ctx context.Context, sl *slot) (domain.Standing, erro
 
 // check fetches a version and has it pass everything that a new one must. Its error is a *domain.CheckError, or says
 // what is wrong with the webhook.
-func (s *Service) check(ctx context.Context, sl *slot, version, webhook string) (domain.Fetched, error) {
+func (s *Service) check(ctx context.Context, sl *slot, version, webhook string) error {
 	got, err := s.fetchVersion(ctx, sl, version)
 	if err != nil {
-		return got, err
+		return err
 	}
 	if state := sl.snapshot().state; !state.Value.IsZero() && (got.Version == state.Version || bytes.Equal(got.Value.Reveal(), state.Value.Reveal())) {
-		return got, &domain.CheckError{Code: domain.CheckVersionUnchanged, Message: "version " + version + " is the one that is served, or has its value; add a new version with another value"}
+		return &domain.CheckError{Code: domain.CheckVersionUnchanged, Message: "version " + version + " is the one that is served, or has its value; add a new version with another value"}
 	}
 	rules := sl.entry.Validators
 	if webhook != "" {
-		rules = append(rules[:len(rules):len(rules)], domain.Validator{Webhook: &domain.WebhookRule{URL: webhook}})
+		rules = append(slices.Clip(rules), domain.Validator{Webhook: &domain.WebhookRule{URL: webhook}})
 	}
 	candidate := domain.Candidate{Type: sl.entry.Type, Version: got.Version, Value: got.Value}
 	for _, rule := range rules {
 		if err := s.validate(ctx, rule, candidate); err != nil {
-			return got, err
+			return err
 		}
 	}
-	return got, nil
+	return nil
 }
 
 func (s *Service) validate(ctx context.Context, rule domain.Validator, candidate domain.Candidate) error {

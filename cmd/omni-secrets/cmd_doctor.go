@@ -104,23 +104,24 @@ type diagnosis struct {
 
 // add takes the findings of a check and prints them, unless everything is printed as JSON at the end.
 func (d *diagnosis) add(findings ...finding) error {
+	s := d.s
 	for _, f := range findings {
 		d.findings = append(d.findings, f)
 		d.counts[f.Status]++
-		if d.s.json() {
+		if s.json() {
 			continue
 		}
 		name := f.Check
 		if f.SecretType != "" {
 			name += " " + string(f.SecretType)
 		}
-		if err := d.s.print("%-8s %s: %s\n", f.Status, name, f.Detail); err != nil {
+		if err := s.print("%-8s %s: %s\n", f.Status, name, f.Detail); err != nil {
 			return err
 		}
 		if f.Next == "" {
 			continue
 		}
-		if err := d.s.print("         next: %s\n", f.Next); err != nil {
+		if err := s.print("         next: %s\n", f.Next); err != nil {
 			return err
 		}
 	}
@@ -129,9 +130,10 @@ func (d *diagnosis) add(findings ...finding) error {
 
 // conclude prints the rest and says whether anything failed.
 func (d *diagnosis) conclude() error {
+	s := d.s
 	var err error
-	if d.s.json() {
-		err = d.s.printValue(struct {
+	if s.json() {
+		err = s.printValue(struct {
 			Checks  []finding `json:"checks"`
 			OK      int       `json:"ok"`
 			Warning int       `json:"warning"`
@@ -139,7 +141,7 @@ func (d *diagnosis) conclude() error {
 			Skipped int       `json:"skipped"`
 		}{d.findings, d.counts[verdictOK], d.counts[verdictWarning], d.counts[verdictFailed], d.counts[verdictSkipped]})
 	} else {
-		err = d.s.print("%d ok, %d with a warning, %d failed, %d skipped\n",
+		err = s.print("%d ok, %d with a warning, %d failed, %d skipped\n",
 			d.counts[verdictOK], d.counts[verdictWarning], d.counts[verdictFailed], d.counts[verdictSkipped])
 	}
 	if err != nil {
