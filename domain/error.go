@@ -23,7 +23,7 @@ const (
 	CodeRefreshFailed            Code = "REFRESH_FAILED"
 	CodeRotationInProgress       Code = "ROTATION_IN_PROGRESS"
 	CodeNoRotation               Code = "NO_ROTATION"
-	CodeSecretDeprecated         Code = "SECRET_DEPRECATED" //nolint:gosec // a name
+	CodeSecretDeprecated         Code = "SECRET_DEPRECATED"   //nolint:gosec // a name
 	CodeVersionRejected          Code = "VERSION_REJECTED"    // it did not pass the checks that a new version must pass
 	CodeVersionUnavailable       Code = "VERSION_UNAVAILABLE" // its backend does not answer, so it could not be checked
 	CodeNoFollowUp               Code = "NO_FOLLOW_UP"

@@ -231,7 +231,7 @@ func TestGaugesFollowTheState(t *testing.T) {
 func TestVersionGaugeTakesPlainNumbersOnly(t *testing.T) {
 	for version, want := range map[string]string{
 		"7": "7", "2147483648": "2.147483648e+09",
-		"": "", "latest": "", "-1": "", "+1": "", "1e3": "", "0x10": "", "1_000": "", "7.5": "", "7 ": "",
+		"": "", "latest": "", "-1": "", "+1": "", "1e3": "", "0x10": "", "1_000": "", "7.5": "", "7th": "",
 		"20261123T191700.123456789Z-2a41f": "", "99999999999999999999": "",
 	} {
 		m := newMetrics(t, catalog)
