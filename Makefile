@@ -42,6 +42,10 @@ cover: ## Run all tests and tell what they reach (coverage.out)
 fuzz: ## Fuzz each target for FUZZTIME
 	.ci/fuzz $(FUZZTIME)
 
+.PHONY: rules
+rules: ## Check and test the alerts, with promtool and amtool
+	.ci/rules
+
 .PHONY: bench
 bench: ## Run the benchmarks that match BENCH, COUNT times, and summarize them (bin/bench.txt)
 	mkdir -p bin

@@ -1,0 +1,470 @@
+package integration_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"connectrpc.com/connect"
+	"go.yaml.in/yaml/v3"
+
+	secretsv1 "github.com/apex-tradebill/omni-secrets/gen/omni/secrets/v1"
+)
+
+const (
+	rulesFile       = "deploy/prometheus/rules/omni-secrets.yml"
+	dashboardFile   = "deploy/grafana/dashboards/omni-secrets.json"
+	runbookFile     = "docs/runbook.md"
+	runbookURL      = "https://github.com/apex-tradebill/omni-secrets/blob/main/" + runbookFile
+	runbookOfAlerts = "Alerts by name"
+)
+
+// ofPrometheus are the series that Prometheus itself makes. Every series has the labels of its target besides.
+var (
+	ofPrometheus = map[string][]string{"up": nil, "ALERTS": {"alertname", "alertstate", "severity"}}
+	ofTargets    = []string{"job", "instance"}
+)
+
+// rule is a recording or an alerting rule.
+type rule struct {
+	Record, Alert, Expr string
+	Labels, Annotations map[string]string
+}
+
+func rules(t *testing.T) (all []rule) {
+	t.Helper()
+	var file struct{ Groups []struct{ Rules []rule } }
+	if err := yaml.Unmarshal([]byte(read(t, rulesFile)), &file); err != nil {
+		t.Fatal(err)
+	}
+	for _, g := range file.Groups {
+		all = append(all, g.Rules...)
+	}
+	return all
+}
+
+// TestRulesAndDashboardAskForWhatIsExposed holds every query of the rules, the dashboard and the runbook against a
+// server that has been through everything that makes series.
+func TestRulesAndDashboardAskForWhatIsExposed(t *testing.T) {
+	t.Parallel()
+	exposed := exposedAfterEverything(t)
+	known := make(map[string][]string) // labels by metric
+	for metric, series := range exposed {
+		for _, labels := range series {
+			known[metric] = slices.AppendSeq(known[metric], maps.Keys(labels))
+		}
+	}
+	maps.Copy(known, ofPrometheus)
+	queries := make(map[string]string) // by where they are
+	for _, r := range rules(t) {
+		if r.Record != "" {
+			known[r.Record] = labelsOfRecord(t, r.Record)
+		}
+		queries[r.Record+r.Alert] = r.Expr
+	}
+	d := readDashboard(t)
+	for _, p := range d.Panels {
+		for _, target := range p.Targets {
+			queries["panel "+p.Title+" "+target.RefID] = target.Expr
+		}
+	}
+	for _, a := range d.Annotations.List {
+		queries["annotation "+a.Name] = a.Expr
+	}
+	for _, v := range d.Templating.List {
+		m := regexp.MustCompile(`^label_values\((.+), (\w+)\)$`).FindStringSubmatch(v.Definition)
+		if v.Type == "query" && m == nil {
+			t.Errorf("the variable %s asks %q", v.Name, v.Definition)
+		} else if m != nil {
+			queries["variable "+v.Name] = fmt.Sprintf("sum by (%s) (%s)", m[2], m[1])
+		}
+	}
+	for _, b := range blocksOf(t, runbookFile, "promql") {
+		queries[b.String()] = b.text
+	}
+
+	for where, expr := range queries {
+		q, err := parseQuery(expr)
+		if err != nil {
+			t.Errorf("%s: %v: %s", where, err, expr)
+			continue
+		}
+		if len(q.selectors) == 0 {
+			t.Errorf("%s asks for no metric: %s", where, expr)
+		}
+		has := func(metric, label string) bool {
+			return slices.Contains(known[metric], label) || slices.Contains(ofTargets, label)
+		}
+		for _, s := range q.selectors {
+			if _, ok := known[s.metric]; !ok {
+				t.Errorf("%s: there is no metric %s", where, s.metric)
+				continue
+			}
+			for _, m := range s.matchers {
+				if !has(s.metric, m.label) {
+					t.Errorf("%s: %s has no label %s", where, s.metric, m.label)
+				} else if exposed[s.metric] != nil && !slices.ContainsFunc(exposed[s.metric], m.matches) {
+					t.Errorf("%s: no series of %s has %s%s%q", where, s.metric, m.label, m.op, m.value)
+				}
+			}
+		}
+		for _, g := range q.grouped {
+			for _, metric := range g.metrics {
+				if !has(metric, g.label) {
+					t.Errorf("%s: %s has no label %s, which %s asks for", where, metric, g.label, g.keyword)
+				}
+			}
+		}
+	}
+}
+
+// matches reports whether a series fits. What it says of a target, what a variable of the dashboard stands for, and
+// what must not be there is not known here.
+func (m matcher) matches(labels map[string]string) bool {
+	switch {
+	case slices.Contains(ofTargets, m.label), strings.HasPrefix(m.value, "$"), strings.HasPrefix(m.op, "!"):
+		return true
+	case m.op == "=":
+		return labels[m.label] == m.value
+	default:
+		return regexp.MustCompile("^(?:" + m.value + ")$").MatchString(labels[m.label])
+	}
+}
+
+// labelsOfRecord reads the labels off a recording rule's name, which begins with them: job_secret_type:….
+func labelsOfRecord(t *testing.T, name string) (labels []string) {
+	t.Helper()
+	rest, metric, _ := strings.Cut(name, ":")
+	for rest += "_"; rest != ""; {
+		i := slices.IndexFunc([]string{"job", "instance", "secret_type", "reason"}, func(l string) bool { return strings.HasPrefix(rest, l+"_") })
+		if i < 0 || metric == "" {
+			t.Fatalf("the name of the recording rule %s does not begin with its labels", name)
+		}
+		label := []string{"job", "instance", "secret_type", "reason"}[i]
+		labels, rest = append(labels, label), strings.TrimPrefix(rest, label+"_")
+	}
+	return labels
+}
+
+// exposedAfterEverything is what /metrics shows, by name, once reads, failures and overrides have left their series.
+func exposedAfterEverything(t *testing.T) map[string][]map[string]string {
+	t.Helper()
+	gsm := startEmulator(t)
+	s := prepareServe(t, gsm.endpoint).start(t)
+	rpc := func(want connect.Code) {
+		t.Helper()
+		request := &secretsv1.GetSecretRequest{SecretType: string(apiKey)}
+		if _, err := s.secrets(s.service).GetSecret(t.Context(), request); err != nil && connect.CodeOf(err) != want || err == nil && want != 0 {
+			t.Fatalf("read by RPC: %v, want %v", err, want)
+		}
+	}
+	s.do("POST", refreshPath, s.service, "").want(http.StatusAccepted, "")
+	s.wantRead(apiKey, gsm.values[apiKey], "gsm", false)
+	rpc(0)
+	s.breakGlass(t, webhook, "a-value-for-a-while")
+	s.do("DELETE", glassPath+"/"+string(webhook), s.ops, "").want(http.StatusNoContent, "")
+	s.breakGlass(t, webhook, "a-value-that-stays")
+	s.wantRead(webhook, "a-value-that-stays", "break_glass", false)
+
+	gsm.steer("POST", "/secrets/omni-test/"+secretID(apiKey)+"/versions/1/disable", "")
+	s.do("POST", refreshPath, s.service, `{"secretType":"trading_api_key"}`).want(http.StatusServiceUnavailable, "")
+	s.do("GET", readPath+string(apiKey), s.service, "").want(http.StatusServiceUnavailable, "")
+	rpc(connect.CodeUnavailable)
+	s.do("POST", glassPath, s.ops, `{"secretType":"trading_api_key","ciphertext":"bm90aGluZw==","expiresAt":"2020-01-01T00:00:00Z"}`).
+		want(http.StatusUnprocessableEntity, "")
+
+	exposed := make(map[string][]map[string]string)
+	sample := regexp.MustCompile(`(?m)^(\w+)(?:\{(.*)\})? \S+$`)
+	label := regexp.MustCompile(`(\w+)="((?:[^"\\]|\\.)*)"`)
+	for _, m := range sample.FindAllStringSubmatch(s.do("GET", "/metrics", "", "").want(http.StatusOK, "").body, -1) {
+		labels := make(map[string]string)
+		for _, l := range label.FindAllStringSubmatch(m[2], -1) {
+			labels[l[1]] = l[2]
+		}
+		exposed[m[1]] = append(exposed[m[1]], labels)
+	}
+	s.stop()
+	return exposed
+}
+
+// TestEveryAlertSaysWhatToDo compares the alerts with the runbook, both ways.
+func TestEveryAlertSaysWhatToDo(t *testing.T) {
+	t.Parallel()
+	headings := headingsOf(t, runbookFile)
+	_, table, _ := strings.Cut(read(t, runbookFile), "\n## "+runbookOfAlerts+"\n")
+	table, _, _ = strings.Cut(table, "\n## ")
+	rows := submatches(table, `(?m)^\| \[(Omni\w+)\]\(#\w+\) \| (page|ticket) \| `)
+	alerts := 0
+	for _, r := range rules(t) {
+		if r.Alert == "" {
+			continue
+		}
+		alerts++
+		if severity := r.Labels["severity"]; severity != "page" && severity != "ticket" {
+			t.Errorf("%s has the severity %q", r.Alert, severity)
+		} else if rows[r.Alert] != severity {
+			t.Errorf("%s is a %s; the runbook's table says %q", r.Alert, severity, rows[r.Alert])
+		}
+		delete(rows, r.Alert)
+		for _, annotation := range []string{"summary", "description"} {
+			if r.Annotations[annotation] == "" {
+				t.Errorf("%s has no %s", r.Alert, annotation)
+			}
+		}
+		if want := runbookURL + "#" + strings.ToLower(r.Alert); r.Annotations["runbook_url"] != want {
+			t.Errorf("%s leads to %q, want %s", r.Alert, r.Annotations["runbook_url"], want)
+		}
+		if !slices.Contains(headings, r.Alert) {
+			t.Errorf("%s has no section in the runbook", r.Alert)
+			continue
+		}
+		_, section, _ := strings.Cut(read(t, runbookFile), "\n### "+r.Alert+"\n")
+		section, _, _ = strings.Cut(section, "\n#")
+		for _, part := range []string{"**Means.**", "**Look.**", "**Do.**", "**Escalate**", "**Over when**"} {
+			if !strings.Contains(section, part) {
+				t.Errorf("the section of %s has no %s", r.Alert, part)
+			}
+		}
+	}
+	if alerts < 10 {
+		t.Fatalf("only found %d alerts", alerts)
+	}
+	for name := range rows {
+		t.Errorf("the runbook's table has %s, which no rule raises", name)
+	}
+}
+
+// TestEveryAlertIsTested looks at the tests that promtool runs in CI.
+func TestEveryAlertIsTested(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("../deploy/prometheus/tests/*_test.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fires, quiet := make(map[string]bool), make(map[string]bool)
+	for _, name := range files {
+		var file struct {
+			Tests []struct {
+				Checks []struct {
+					Name     string `yaml:"alertname"`
+					Expected []struct {
+						Annotations map[string]string `yaml:"exp_annotations"`
+					} `yaml:"exp_alerts"`
+				} `yaml:"alert_rule_test"`
+			}
+		}
+		if err := yaml.Unmarshal([]byte(read(t, strings.TrimPrefix(filepath.ToSlash(name), "../"))), &file); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		for _, test := range file.Tests {
+			for _, c := range test.Checks {
+				quiet[c.Name] = quiet[c.Name] || len(c.Expected) == 0
+				fires[c.Name] = fires[c.Name] || len(c.Expected) > 0 && c.Expected[0].Annotations["summary"] != ""
+			}
+		}
+	}
+	for _, r := range rules(t) {
+		if r.Alert != "" && (!fires[r.Alert] || !quiet[r.Alert]) {
+			t.Errorf("%s: a test in which it fires: %v, one in which it does not: %v", r.Alert, fires[r.Alert], quiet[r.Alert])
+		}
+		delete(quiet, r.Alert)
+	}
+	for name := range quiet {
+		t.Errorf("%s is tested, and no rule raises it", name)
+	}
+}
+
+// TestAlertmanagerKnowsTheAlerts finds names in its configuration that no rule raises, and keys that do not belong there.
+func TestAlertmanagerKnowsTheAlerts(t *testing.T) {
+	t.Parallel()
+	config := read(t, "deploy/alertmanager/alertmanager.yml")
+	alerts := make(map[string]bool)
+	for _, r := range rules(t) {
+		alerts[r.Alert] = true
+	}
+	for name := range submatches(config, `\b(Omni[A-Z]\w+)\b`) {
+		if !alerts[name] && !strings.Contains(config, name+".*") {
+			t.Errorf("%s is no alert", name)
+		}
+	}
+	if regexp.MustCompile(`(?m)^[^#\n]*\b(routing|service)_key:`).MatchString(config) {
+		t.Error("a key is in the configuration; name its file instead")
+	}
+}
+
+// dashboard is the part of Grafana's JSON that is looked at.
+type dashboard struct {
+	UID           string
+	SchemaVersion int
+	Links         []link
+	Panels        []panel
+	Annotations   struct {
+		List []struct {
+			Name, Expr string
+			Datasource datasource
+		}
+	}
+	Templating struct {
+		List []struct {
+			Name, Type, Definition string
+			Datasource             datasource
+		}
+	}
+}
+
+type panel struct {
+	ID                       int
+	Type, Title, Description string
+	GridPos                  struct{ X, Y, W, H int }
+	Datasource               datasource
+	Targets                  []struct {
+		RefID, Expr, LegendFormat string
+		Datasource                datasource
+	}
+	Links       []link
+	FieldConfig struct {
+		Overrides []struct {
+			Matcher struct{ ID, Options string }
+		}
+	}
+	Transformations []struct {
+		Options struct {
+			RenameByName map[string]string
+		}
+	}
+}
+
+type (
+	link       struct{ URL string }
+	datasource struct{ Type, UID string }
+)
+
+func readDashboard(t *testing.T) dashboard {
+	t.Helper()
+	var d dashboard
+	if err := json.Unmarshal([]byte(read(t, dashboardFile)), &d); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// TestDashboard looks for what Grafana would show wrongly, or not at all, without a word.
+func TestDashboard(t *testing.T) {
+	t.Parallel()
+	d := readDashboard(t)
+	if d.UID != "omni-secrets" || d.SchemaVersion < 39 {
+		t.Errorf("uid %q, schema version %d", d.UID, d.SchemaVersion)
+	}
+	variables := map[string]bool{"__rate_interval": true}
+	for _, v := range d.Templating.List {
+		variables[v.Name] = true
+		if v.Type == "query" && v.Datasource.UID != "${datasource}" {
+			t.Errorf("the variable %s asks %q", v.Name, v.Datasource.UID)
+		}
+	}
+	for _, name := range []string{"datasource", "job", "instance", "secret_type"} {
+		if !variables[name] {
+			t.Errorf("there is no variable %s", name)
+		}
+	}
+	anchors := anchorsOf(t, runbookFile)
+	checkLink := func(where string, l link) {
+		if anchor, ok := strings.CutPrefix(l.URL, runbookURL); !ok || anchor != "" && !slices.Contains(anchors, strings.TrimPrefix(anchor, "#")) {
+			t.Errorf("%s links to %s, which the runbook does not have", where, l.URL)
+		}
+	}
+	for _, l := range d.Links {
+		checkLink("the dashboard", l)
+	}
+	for _, a := range d.Annotations.List {
+		if a.Datasource.UID != "${datasource}" || a.Expr == "" {
+			t.Errorf("the annotation %s asks %q for %q", a.Name, a.Datasource.UID, a.Expr)
+		}
+	}
+
+	ids := make(map[int]string)
+	taken := make(map[[2]int]string)
+	rows := 0
+	for _, p := range d.Panels {
+		if other, ok := ids[p.ID]; ok {
+			t.Errorf("%s and %s have the id %d", p.Title, other, p.ID)
+		}
+		ids[p.ID] = p.Title
+		if g := p.GridPos; g.X < 0 || g.Y < 0 || g.W < 1 || g.H < 1 || g.X+g.W > 24 {
+			t.Errorf("%s does not fit: %+v", p.Title, g)
+		}
+		for x := p.GridPos.X; x < p.GridPos.X+p.GridPos.W; x++ {
+			for y := p.GridPos.Y; y < p.GridPos.Y+p.GridPos.H; y++ {
+				if other := taken[[2]int{x, y}]; other != "" && other != p.Title {
+					t.Errorf("%s overlaps %s", p.Title, other)
+				}
+				taken[[2]int{x, y}] = p.Title
+			}
+		}
+		if p.Type == "row" {
+			rows++
+			continue
+		}
+		p.check(t, variables)
+		for _, l := range p.Links {
+			checkLink(p.Title, l)
+		}
+	}
+	if rows < 8 {
+		t.Errorf("only %d rows", rows)
+	}
+}
+
+func (p panel) check(t *testing.T, variables map[string]bool) {
+	t.Helper()
+	if p.Title == "" || p.Description == "" || len(p.Links) == 0 || len(p.Targets) == 0 || p.Datasource.UID != "${datasource}" {
+		t.Errorf("the panel %q lacks a title, a description, a link to the runbook, a target or the datasource variable", p.Title)
+	}
+	fields, refs := make(map[string]bool), make(map[string]bool)
+	for _, target := range p.Targets {
+		if target.Expr == "" || target.Datasource.UID != "${datasource}" || refs[target.RefID] {
+			t.Errorf("%s: target %q asks %q for %q", p.Title, target.RefID, target.Datasource.UID, target.Expr)
+		}
+		refs[target.RefID] = true
+		for name := range submatches(target.Expr, `\$(\w+)`) {
+			if !variables[name] {
+				t.Errorf("%s: there is no variable $%s", p.Title, name)
+			}
+		}
+		// A legend can only name labels that the result has.
+		q, err := parseQuery(target.Expr)
+		if err != nil {
+			t.Errorf("%s: %v", p.Title, err)
+		}
+		result := slices.Clone(ofTargets)
+		for _, g := range q.grouped {
+			if g.keyword == "by" {
+				result = append(result, g.label)
+			}
+		}
+		for label := range submatches(target.LegendFormat, `\{\{(\w+)\}\}`) {
+			if !slices.Contains(result, label) {
+				t.Errorf("%s: the legend names %s, which %s does not give", p.Title, label, target.Expr)
+			}
+		}
+	}
+	for _, transformation := range p.Transformations {
+		for field, name := range transformation.Options.RenameByName {
+			fields[name] = true
+			if ref, ok := strings.CutPrefix(field, "Value #"); ok && !refs[ref] {
+				t.Errorf("%s: no target gives the column %s", p.Title, field)
+			}
+		}
+	}
+	for _, o := range p.FieldConfig.Overrides {
+		if o.Matcher.ID != "byName" || !fields[o.Matcher.Options] {
+			t.Errorf("%s: there is no column %s to override", p.Title, o.Matcher.Options)
+		}
+	}
+}
