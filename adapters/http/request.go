@@ -54,6 +54,16 @@ func decode(w http.ResponseWriter, r *http.Request, dst any, fields string) erro
 	return nil
 }
 
+// required refuses a body in which one of the fields is missing or empty; namesAndValues are of them in pairs.
+func required(namesAndValues ...string) error {
+	for i := 0; i < len(namesAndValues); i += 2 {
+		if namesAndValues[i+1] == "" {
+			return invalid("field %s is missing", namesAndValues[i])
+		}
+	}
+	return nil
+}
+
 func invalid(format string, args ...any) *domain.Error {
 	return &domain.Error{Code: domain.CodeInvalidRequest, Message: fmt.Sprintf(format, args...)}
 }
