@@ -96,7 +96,7 @@ func (a *api) applyBreakGlass(w http.ResponseWriter, r *http.Request, call servi
 	if err := decode(w, r, &body, "secretType, ciphertext, expiresAt and reason"); err != nil {
 		return err
 	}
-	if err := required("secretType", body.SecretType, "ciphertext", body.Ciphertext, "expiresAt", body.ExpiresAt); err != nil {
+	if err := required(field{"secretType", body.SecretType}, field{"ciphertext", body.Ciphertext}, field{"expiresAt", body.ExpiresAt}); err != nil {
 		return err
 	}
 	o, err := a.Service.ApplyOverride(r.Context(), call, domain.Envelope{

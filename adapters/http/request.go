@@ -54,11 +54,14 @@ func decode(w http.ResponseWriter, r *http.Request, dst any, fields string) erro
 	return nil
 }
 
-// required refuses a body in which one of the fields is missing or empty; namesAndValues are of them in pairs.
-func required(namesAndValues ...string) error {
-	for i := 0; i < len(namesAndValues); i += 2 {
-		if namesAndValues[i+1] == "" {
-			return invalid("field %s is missing", namesAndValues[i])
+// field is one that a body must have.
+type field struct{ name, value string }
+
+// required refuses a body in which one of the fields is missing or empty.
+func required(fields ...field) error {
+	for _, f := range fields {
+		if f.value == "" {
+			return invalid("field %s is missing", f.name)
 		}
 	}
 	return nil

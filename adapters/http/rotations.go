@@ -31,7 +31,7 @@ func (a *api) previewRotation(w http.ResponseWriter, r *http.Request, call servi
 	if err := decode(w, r, &body, "secretType, gcpSecretVersion and dryRunWebhookUrl"); err != nil {
 		return err
 	}
-	if err := required("secretType", body.SecretType, "gcpSecretVersion", body.GCPSecretVersion); err != nil {
+	if err := required(field{"secretType", body.SecretType}, field{"gcpSecretVersion", body.GCPSecretVersion}); err != nil {
 		return err
 	}
 	found, err := a.Service.PreviewRotation(r.Context(), call, domain.SecretType(body.SecretType), body.GCPSecretVersion, body.DryRunWebhookURL)
@@ -59,7 +59,7 @@ func (a *api) beginRotation(w http.ResponseWriter, r *http.Request, call service
 	if err := decode(w, r, &body, "secretType and gcpSecretVersion"); err != nil {
 		return err
 	}
-	if err := required("secretType", body.SecretType, "gcpSecretVersion", body.GCPSecretVersion); err != nil {
+	if err := required(field{"secretType", body.SecretType}, field{"gcpSecretVersion", body.GCPSecretVersion}); err != nil {
 		return err
 	}
 	after, err := a.Service.BeginRotation(r.Context(), call, domain.SecretType(body.SecretType), body.GCPSecretVersion)
@@ -103,7 +103,7 @@ func (a *api) recordRotation(w http.ResponseWriter, r *http.Request, call servic
 	if err := decode(w, r, &body, "rotatedAt"); err != nil {
 		return err
 	}
-	if err := required("rotatedAt", body.RotatedAt); err != nil {
+	if err := required(field{"rotatedAt", body.RotatedAt}); err != nil {
 		return err
 	}
 	at, err := time.Parse(time.RFC3339, body.RotatedAt)

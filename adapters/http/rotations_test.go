@@ -148,7 +148,7 @@ func TestBadBodiesOfRotations(t *testing.T) {
 		{"a follow-up with two lines", followUpsPath + "/bg-1/close", `{"reason":"a\nb"}`},
 		{"a follow-up with a reason that is too long", followUpsPath + "/bg-1/close", `{"reason":"` + strings.Repeat("x", 501) + `"}`},
 	} {
-		t.Run(c.name, func(t *testing.T) {
+		t.Run(c.name, func(*testing.T) {
 			f.do("POST", c.path, tokenOps, c.body).want(http.StatusBadRequest, domain.CodeInvalidRequest)
 		})
 	}

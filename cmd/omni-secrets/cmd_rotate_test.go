@@ -20,6 +20,7 @@ const (
 	rotatingRow = `{"secretType":"trading_api_key","status":"rotating","cacheSource":"gsm","cacheVersion":"7","rotatingToVersion":"8","rotatingSince":"2026-03-01T12:00:00.000Z","rotatingBy":"ana","pinnedVersion":"7"}`
 	promotedRow = `{"secretType":"trading_api_key","status":"active","cacheSource":"gsm","cacheVersion":"8","pinnedVersion":"8","rotationDueAt":"2027-03-01T12:00:00.000Z","rotationState":"current","lastRotatedAt":"2026-03-01T12:00:00.000Z"}`
 	hiddenRow   = `{"secretType":"trading_api_key","status":"active","cacheSource":"break_glass","cacheVersion":"bg-X","pinnedVersion":"8","breakGlassExpiresAt":"2026-03-01T12:20:00.000Z"}`
+	emptyRow    = `{"secretType":"trading_api_key","status":"rotating","cacheSource":"empty","rotatingToVersion":"8"}`
 	abortedRow  = `{"secretType":"trading_api_key","status":"active","cacheSource":"gsm","cacheVersion":"7","pinnedVersion":"7"}`
 )
 
@@ -95,8 +96,9 @@ func TestRotateSteps(t *testing.T) {
 			"The rotation of trading_api_key to version 8 has begun. Version 7 is served.",
 			"omni-secrets rotate promote --secret-type trading_api_key\n", "omni-secrets rotate abort --secret-type trading_api_key\n",
 		}},
-		{"begin from nothing", beginRoute, `{"secretType":"trading_api_key","cacheSource":"empty","rotatingToVersion":"8"}`, rotate("begin", "--version", "8"),
-			`{"gcpSecretVersion":"8","secretType":"trading_api_key"}`, []string{"There is nothing to serve until then."}},
+		{"begin from nothing", beginRoute, emptyRow, rotate("begin", "--version", "8"), `{"gcpSecretVersion":"8","secretType":"trading_api_key"}`, []string{
+			"There is nothing to serve until then.",
+		}},
 		{"promote", promoteRoute, promotedRow, rotate("promote"), "", []string{
 			"Version 8 of trading_api_key has been promoted and is served; by every replica within a second.\nThe next rotation is due on 2027-03-01.\n",
 		}},
