@@ -159,10 +159,16 @@ func newer(a, b string) string {
 }
 
 // CompareVersions orders the versions of one backend: numbers by their value, other names as text, since backends
-// that do not count use names that sort in the order of their making. "" comes first.
+// that do not count use names that sort in the order of their making. "" comes first, and numbers come before names: a
+// backend that has both numbers what is rotated to, and names what its alias stands for, which must stay able to be newer.
 func CompareVersions(a, b string) int {
-	if NumberedVersion(a) && NumberedVersion(b) && len(a) != len(b) {
+	switch na, nb := NumberedVersion(a), NumberedVersion(b); {
+	case na && nb && len(a) != len(b):
 		return cmp.Compare(len(a), len(b))
+	case na && !nb && b != "":
+		return -1
+	case nb && !na && a != "":
+		return 1
 	}
 	return cmp.Compare(a, b)
 }

@@ -36,7 +36,8 @@ func TestRotationSteps(t *testing.T) {
 func TestCompareVersions(t *testing.T) {
 	inOrder := []string{"", "1", "2", "9", "10", "11", "100", "1000000000000000000"}
 	files := []string{"", "20261123T191700.123456789Z-2a41f", "20261123T191700.123456790Z-1", "20270101T000000.000000000Z-3"}
-	for _, versions := range [][]string{inOrder, files} {
+	both := []string{"", "1", "2", "3", "30", "20261123T191700.123456789Z-2a41f", "20270101T000000.000000000Z-3"}
+	for _, versions := range [][]string{inOrder, files, both} {
 		for i, a := range versions {
 			for j, b := range versions {
 				if got := domain.CompareVersions(a, b); got < 0 != (i < j) || got > 0 != (i > j) {

@@ -48,7 +48,7 @@ func (s *server) opsService(token string, options ...connect.ClientOption) secre
 // statusToCode is how the tables of the two edges belong together.
 var statusToCode = map[int]connect.Code{
 	400: connect.CodeInvalidArgument, 401: connect.CodeUnauthenticated, 403: connect.CodePermissionDenied,
-	404: connect.CodeNotFound, 422: connect.CodeInvalidArgument, 503: connect.CodeUnavailable,
+	404: connect.CodeNotFound, 409: connect.CodeFailedPrecondition, 422: connect.CodeInvalidArgument, 503: connect.CodeUnavailable,
 }
 
 // TestRESTAndConnectAgree asks both APIs for the same thing. Errors have the same code and the same words; what is
@@ -59,6 +59,11 @@ func TestRESTAndConnectAgree(t *testing.T) {
 	s := prepared.start(t)
 	gsm.steer("POST", "/secrets/omni-test/"+secretID(webhook)+"/versions/1/disable", "")
 	s.do("POST", refreshPath, s.service, `{"secretType":"webhook_shared_secret"}`).want(503, "REFRESH_FAILED")
+	s.do("POST", glassPath, s.ops, sealedBody(t, s, "injected")).want(201, "") // its follow-up stays
+	s.do("DELETE", glassPath+"/trading_api_key", s.ops, "").want(204, "")
+	gsm.rotate("trading_client_secret", "client-secret-v2")
+	s.do("POST", rotationsPath, s.ops, `{"secretType":"trading_client_secret","gcpSecretVersion":"2"}`).want(201, "")
+	gsm.steer("POST", "/faults", `{"mode":"unavailable","secret":"`+secretID("zk_signing_seed")+`"}`)
 	readOnly := sign(t, s.secret, "svc-trading", domain.ScopeRead.String())
 	nothing := sign(t, s.secret, "svc-trading")
 	const foreign = "eyJhbGciOiJub25lIn0.e30."
@@ -81,6 +86,54 @@ func TestRESTAndConnectAgree(t *testing.T) {
 	list := func(r *secretsv1.ListAuditEventsRequest) func() (proto.Message, error) {
 		return func() (proto.Message, error) { return s.opsService(s.ops).ListAuditEvents(ctx, r) }
 	}
+	preview := func(r *secretsv1.PreviewRotationRequest) func() (proto.Message, error) {
+		return func() (proto.Message, error) { return s.opsService(s.ops).PreviewRotation(ctx, r) }
+	}
+	begin := func(token, name, version string) func() (proto.Message, error) {
+		return func() (proto.Message, error) {
+			return s.opsService(token).BeginRotation(ctx, &secretsv1.BeginRotationRequest{SecretType: name, GcpSecretVersion: version})
+		}
+	}
+	promote := func(name string) func() (proto.Message, error) {
+		return func() (proto.Message, error) {
+			return s.opsService(s.ops).PromoteRotation(ctx, &secretsv1.PromoteRotationRequest{SecretType: name})
+		}
+	}
+	abort := func(name string) func() (proto.Message, error) {
+		return func() (proto.Message, error) {
+			return s.opsService(s.ops).AbortRotation(ctx, &secretsv1.AbortRotationRequest{SecretType: name})
+		}
+	}
+	record := func(name string, at time.Time) func() (proto.Message, error) {
+		return func() (proto.Message, error) {
+			return s.opsService(s.ops).RecordRotation(ctx, &secretsv1.RecordRotationRequest{SecretType: name, RotatedAt: timestamppb.New(at)})
+		}
+	}
+	followUps := func(token string) func() (proto.Message, error) {
+		return func() (proto.Message, error) {
+			return s.opsService(token).ListFollowUps(ctx, &secretsv1.ListFollowUpsRequest{})
+		}
+	}
+	closeOne := func(id, reason string) func() (proto.Message, error) {
+		return func() (proto.Message, error) {
+			return s.opsService(s.ops).CloseFollowUp(ctx, &secretsv1.CloseFollowUpRequest{OverrideId: id, Reason: reason})
+		}
+	}
+	then := func(calls ...func() (proto.Message, error)) func() (proto.Message, error) {
+		return func() (m proto.Message, err error) {
+			for _, one := range calls {
+				if m, err = one(); err != nil {
+					return m, err
+				}
+			}
+			return m, nil
+		}
+	}
+	version := func(name, version string) string {
+		return fmt.Sprintf(`{"secretType":%q,"gcpSecretVersion":%q}`, name, version)
+	}
+	const clientSecret, seed, passphrase = "trading_client_secret", "zk_signing_seed", "trading_api_passphrase"
+	rotated := time.Now().Add(-time.Minute).UTC().Truncate(time.Second)
 	const read, status, audit = readPath, statusPath, "/ops/apex-omni/secrets/audit-events"
 	for _, c := range []struct {
 		name                      string
@@ -94,8 +147,14 @@ func TestRESTAndConnectAgree(t *testing.T) {
 			return s.opsService(s.ops).GetStatus(ctx, &secretsv1.GetStatusRequest{})
 		}, 200, ""},
 		{"a refresh of one", "POST", refreshPath, s.service, `{"secretType":"trading_api_key"}`, refresh(s.service, new("trading_api_key")), 202, ""},
-		{"a refresh of all, of which one fails", "POST", refreshPath, s.service, "", refresh(s.service, nil), 202, ""},
+		{"a refresh of all, of which some fail", "POST", refreshPath, s.service, "", refresh(s.service, nil), 202, ""},
 		{"events of a time long past", "GET", audit + "?until=2001-01-01T00:00:00Z", s.ops, "", list(&secretsv1.ListAuditEventsRequest{Until: timestamppb.New(time.Unix(1e9, 0))}), 200, ""},
+		{"a preview that passes", "POST", previewPath, s.ops, version(clientSecret, "2"), preview(&secretsv1.PreviewRotationRequest{SecretType: clientSecret, GcpSecretVersion: "2"}), 200, ""},
+		{"a preview that does not", "POST", previewPath, s.ops, version(passphrase, "9"), preview(&secretsv1.PreviewRotationRequest{SecretType: passphrase, GcpSecretVersion: "9"}), 200, ""},
+		{"an aborted rotation", "POST", rotationsPath + "/" + clientSecret + "/abort", s.ops, "", then(begin(s.ops, clientSecret, "2"), abort(clientSecret)), 200, ""},
+		{"a rotation that begins", "POST", rotationsPath, s.ops, version(clientSecret, "2"), then(abort(clientSecret), begin(s.ops, clientSecret, "2")), 201, ""},
+		{"a rotation made elsewhere", "POST", rotationsPath + "/" + passphrase + "/record", s.ops, `{"rotatedAt":"` + rotated.Format(time.RFC3339) + `"}`, record(passphrase, rotated), 200, ""},
+		{"open follow-ups", "GET", followUpsPath, s.ops, "", followUps(s.ops), 200, ""},
 
 		{"no token", "GET", read + "trading_api_key", "", "", get("", "trading_api_key"), 401, domain.CodeUnauthenticated},
 		{"a token without a signature", "GET", read + "trading_api_key", foreign, "", get(foreign, "trading_api_key"), 401, domain.CodeUnauthenticated},
@@ -133,6 +192,19 @@ func TestRESTAndConnectAgree(t *testing.T) {
 		{"the end of no override", "DELETE", glassPath + "/trading_api_key", s.ops, "", func() (proto.Message, error) {
 			return s.opsService(s.ops).ClearBreakGlass(ctx, &secretsv1.ClearBreakGlassRequest{SecretType: "trading_api_key"})
 		}, 404, domain.CodeNoBreakGlass},
+		{"no scope to rotate", "POST", rotationsPath, s.service, version(clientSecret, "2"), begin(s.service, clientSecret, "2"), 403, domain.CodeForbidden},
+		{"no scope for follow-ups", "GET", followUpsPath, s.service, "", followUps(s.service), 403, domain.CodeForbidden},
+		{"a rotation of an unknown type", "POST", rotationsPath, s.ops, version("nothing", "2"), begin(s.ops, "nothing", "2"), 404, domain.CodeUnknownSecretType},
+		{"a second rotation", "POST", rotationsPath, s.ops, version(clientSecret, "2"), begin(s.ops, clientSecret, "2"), 409, domain.CodeRotationInProgress},
+		{"a preview of another version meanwhile", "POST", previewPath, s.ops, version(clientSecret, "3"), preview(&secretsv1.PreviewRotationRequest{SecretType: clientSecret, GcpSecretVersion: "3"}), 409, domain.CodeRotationInProgress},
+		{"a record meanwhile", "POST", rotationsPath + "/" + clientSecret + "/record", s.ops, `{"rotatedAt":"2026-01-01T00:00:00Z"}`, record(clientSecret, rotated), 409, domain.CodeRotationInProgress},
+		{"a record of the future", "POST", rotationsPath + "/" + passphrase + "/record", s.ops, `{"rotatedAt":"2999-01-01T00:00:00Z"}`, record(passphrase, time.Date(2999, 1, 1, 0, 0, 0, 0, time.UTC)), 400, domain.CodeInvalidRequest},
+		{"a rotation to what is served", "POST", rotationsPath, s.ops, version(passphrase, "1"), begin(s.ops, passphrase, "1"), 409, domain.CodeVersionRejected},
+		{"a rotation while the backend is away", "POST", rotationsPath, s.ops, version(seed, "2"), begin(s.ops, seed, "2"), 503, domain.CodeVersionUnavailable},
+		{"a promotion of nothing", "POST", rotationsPath + "/" + passphrase + "/promote", s.ops, "", promote(passphrase), 409, domain.CodeNoRotation},
+		{"an abort of nothing", "POST", rotationsPath + "/" + passphrase + "/abort", s.ops, "", abort(passphrase), 409, domain.CodeNoRotation},
+		{"a follow-up that is not open", "POST", followUpsPath + "/bg-1/close", s.ops, `{"reason":"x"}`, closeOne("bg-1", "x"), 404, domain.CodeNoFollowUp},
+		{"a follow-up without a reason", "POST", followUpsPath + "/bg-1/close", s.ops, `{}`, closeOne("bg-1", ""), 400, domain.CodeInvalidRequest},
 		{"an unknown action", "GET", audit + "?action=x", s.ops, "", list(&secretsv1.ListAuditEventsRequest{Action: "x"}), 400, domain.CodeInvalidRequest},
 		{"an unknown result", "GET", audit + "?result=x", s.ops, "", list(&secretsv1.ListAuditEventsRequest{Result: "x"}), 400, domain.CodeInvalidRequest},
 		{"a foreign cursor", "GET", audit + "?cursor=x", s.ops, "", list(&secretsv1.ListAuditEventsRequest{Cursor: "x"}), 400, domain.CodeInvalidRequest},
@@ -193,7 +265,9 @@ func fromRPC(t testing.TB, message proto.Message) map[string]any {
 	if err := json.Unmarshal(text, &m); err != nil {
 		t.Fatal(err)
 	}
-	if secret, ok := m["secret"].(map[string]any); ok {
+	if secret, ok := m["secret"].(map[string]any); ok && secret["value"] == nil { // its status
+		return secret
+	} else if ok {
 		value, err := base64.StdEncoding.DecodeString(fmt.Sprint(secret["value"]))
 		if err != nil {
 			t.Fatal(err)
@@ -201,7 +275,7 @@ func fromRPC(t testing.TB, message proto.Message) map[string]any {
 		secret["value"] = string(value)
 		return secret
 	}
-	for _, list := range []string{"secrets", "events"} {
+	for _, list := range []string{"secrets", "events", "followUps"} {
 		if rows, ok := m[list]; ok {
 			m["data"] = rows
 			delete(m, list)
@@ -218,7 +292,7 @@ func plain(v any) any {
 		out := make(map[string]any)
 		for name, field := range v {
 			switch name {
-			case "requestId", "servedAt", "updatedAt", "ageSeconds", "cacheAgeSeconds":
+			case "requestId", "servedAt", "updatedAt", "ageSeconds", "cacheAgeSeconds", "rotatingSince", "latency", "latencyMs":
 				continue
 			case "survivalSeconds": // shrinks from one call to the next
 				left, _ := field.(float64)

@@ -29,6 +29,10 @@ const (
 	readPath    = "/internal/apex-omni/secrets/"
 	statusPath  = "/ops/apex-omni/secrets/status"
 	glassPath   = "/ops/apex-omni/secrets/break-glass"
+
+	followUpsPath = glassPath + "/follow-ups"
+	previewPath   = "/ops/apex-omni/secrets/rotation-preview"
+	rotationsPath = "/ops/apex-omni/secrets/rotations"
 )
 
 var allOps = domain.ScopeOps.Names()

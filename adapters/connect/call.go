@@ -22,10 +22,13 @@ var scopeOf = map[string]domain.Scope{
 	secretsv1connect.OpsServiceGetStatusProcedure:       domain.ScopeStatus,
 	secretsv1connect.OpsServiceApplyBreakGlassProcedure: domain.ScopeBreakGlass,
 	secretsv1connect.OpsServiceClearBreakGlassProcedure: domain.ScopeBreakGlass,
+	secretsv1connect.OpsServiceListFollowUpsProcedure:   domain.ScopeStatus,
+	secretsv1connect.OpsServiceCloseFollowUpProcedure:   domain.ScopeBreakGlass,
 	secretsv1connect.OpsServicePreviewRotationProcedure: domain.ScopeRotate,
 	secretsv1connect.OpsServiceBeginRotationProcedure:   domain.ScopeRotate,
 	secretsv1connect.OpsServicePromoteRotationProcedure: domain.ScopeRotate,
 	secretsv1connect.OpsServiceAbortRotationProcedure:   domain.ScopeRotate,
+	secretsv1connect.OpsServiceRecordRotationProcedure:  domain.ScopeRotate,
 	secretsv1connect.OpsServiceListAuditEventsProcedure: domain.ScopeAudit,
 }
 

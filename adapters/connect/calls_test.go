@@ -316,12 +316,3 @@ func TestIdempotentCallsTakeGET(t *testing.T) {
 		t.Errorf("%v, %v", r, err)
 	}
 }
-
-// There are no use cases of a rotation yet; that says so, to those who may call it.
-func TestRotationIsNotImplemented(t *testing.T) {
-	f := newFixture(t)
-	_, err := f.ops(protocols[0], tokenOps).BeginRotation(t.Context(), &secretsv1.BeginRotationRequest{SecretType: apiKey, GcpSecretVersion: "2"})
-	wantFailure(t, err, rpc.CodeUnimplemented, "")
-	_, err = f.ops(protocols[0], tokenRead).BeginRotation(t.Context(), &secretsv1.BeginRotationRequest{SecretType: apiKey, GcpSecretVersion: "2"})
-	wantFailure(t, err, rpc.CodePermissionDenied, domain.CodeForbidden)
-}

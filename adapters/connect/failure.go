@@ -28,6 +28,12 @@ var codeOf = map[domain.Code]connect.Code{
 	domain.CodeBreakGlassDisabled:       connect.CodeFailedPrecondition, // no use to try again, as clients do when it is Unavailable
 	domain.CodeSecretUnavailable:        connect.CodeUnavailable,
 	domain.CodeRefreshFailed:            connect.CodeUnavailable,
+	domain.CodeRotationInProgress:       connect.CodeFailedPrecondition, // not AlreadyExists: it is promoted or aborted first, and a preview makes nothing
+	domain.CodeNoRotation:               connect.CodeFailedPrecondition,
+	domain.CodeSecretDeprecated:         connect.CodeFailedPrecondition,
+	domain.CodeVersionRejected:          connect.CodeFailedPrecondition,
+	domain.CodeVersionUnavailable:       connect.CodeUnavailable,
+	domain.CodeNoFollowUp:               connect.CodeNotFound,
 	domain.CodeStateUnavailable:         connect.CodeUnavailable,
 	domain.CodeAuditUnavailable:         connect.CodeUnavailable,
 	domain.CodeShuttingDown:             connect.CodeUnavailable,

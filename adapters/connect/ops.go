@@ -13,12 +13,9 @@ import (
 	"github.com/apex-tradebill/omni-secrets/service"
 )
 
-// ops leaves the calls of a rotation to the embedded handler, which answers that they are not implemented: there is
-// no such use case yet.
-type ops struct {
-	secretsv1connect.UnimplementedOpsServiceHandler
-	*api
-}
+type ops struct{ *api }
+
+var _ secretsv1connect.OpsServiceHandler = ops{}
 
 func (o ops) GetStatus(ctx context.Context, _ *secretsv1.GetStatusRequest) (*secretsv1.GetStatusResponse, error) {
 	all, err := o.Service.Status(ctx, callOf(ctx))
@@ -42,6 +39,9 @@ func statusOf(s service.SecretStatus) *secretsv1.SecretStatus {
 		BreakGlassExpiresAt: instant(s.OverrideExpiresAt), ConsecutiveFailures: uint32(s.Failures), //nolint:gosec // a count
 		LastFailureReason: optional(string(s.LastFailure)),
 		SurvivalSeconds:   s.Survival.Truncate(time.Millisecond).Seconds(),
+		RotatingToVersion: optional(s.InProgress.To), RotatingSince: instant(s.InProgress.BegunAt),
+		RotatingBy: optional(s.InProgress.BegunBy.ID), PinnedVersion: optional(s.PinnedVersion),
+		OpenFollowUps: uint32(s.FollowUps), FollowUpOpenedAt: instant(s.FollowUpOpenedAt), //nolint:gosec // a count
 	}
 	if s.Source != domain.SourceEmpty {
 		age := s.Age.Truncate(time.Millisecond).Seconds()
@@ -82,10 +82,11 @@ func (o ops) ListAuditEvents(ctx context.Context, r *secretsv1.ListAuditEventsRe
 		if bound.from == nil {
 			continue
 		}
-		if bound.from.CheckValid() != nil {
-			return nil, &domain.Error{Code: domain.CodeInvalidRequest, Message: bound.name + " is no time between the years 1 and 9999"}
+		at, err := timeOf(bound.name, bound.from)
+		if err != nil {
+			return nil, err
 		}
-		*bound.into = bound.from.AsTime()
+		*bound.into = at
 	}
 	if r.GetCursor() != "" {
 		var err error

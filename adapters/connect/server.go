@@ -73,7 +73,7 @@ func New(cfg Config) (http.Handler, error) {
 
 	mux := http.NewServeMux()
 	mux.Handle(secretsv1connect.NewSecretsServiceHandler(secrets{a}, guarded))
-	mux.Handle(secretsv1connect.NewOpsServiceHandler(ops{api: a}, guarded))
+	mux.Handle(secretsv1connect.NewOpsServiceHandler(ops{a}, guarded))
 	mux.Handle(grpchealth.NewHandler(health{cfg.Service}, common))
 	reflector := grpcreflect.NewStaticReflector(
 		secretsv1connect.SecretsServiceName, secretsv1connect.OpsServiceName, grpchealth.HealthV1ServiceName)

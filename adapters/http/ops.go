@@ -34,6 +34,12 @@ type secretStatus struct {
 	ConsecutiveFailures int                   `json:"consecutiveFailures"`
 	LastFailureReason   *domain.Reason        `json:"lastFailureReason"`
 	SurvivalSeconds     float64               `json:"survivalSeconds"`
+	RotatingToVersion   *string               `json:"rotatingToVersion"`
+	RotatingSince       timestamp             `json:"rotatingSince"`
+	RotatingBy          *string               `json:"rotatingBy"`
+	PinnedVersion       *string               `json:"pinnedVersion"`
+	OpenFollowUps       int                   `json:"openFollowUps"`
+	FollowUpOpenedAt    timestamp             `json:"followUpOpenedAt"`
 }
 
 func (a *api) status(w http.ResponseWriter, r *http.Request, call service.Call) error {
@@ -43,26 +49,32 @@ func (a *api) status(w http.ResponseWriter, r *http.Request, call service.Call) 
 	}
 	list := make([]secretStatus, 0, len(all))
 	for _, s := range all {
-		row := secretStatus{
-			SecretType: s.Type, Status: s.Status, Owner: s.Owner,
-			GCPSecretID: s.GCPSecretID, GCPVersionAlias: s.GCPVersionAlias,
-			CacheSource: s.Source, Stale: s.Stale,
-			RotationDueAt: timestamp(s.RotationDueAt), RotationState: s.Rotation,
-			LastRotatedAt: timestamp(s.LastRotatedAt), LastValidatedAt: timestamp(s.LastValidatedAt),
-			BreakGlassExpiresAt: timestamp(s.OverrideExpiresAt), ConsecutiveFailures: s.Failures,
-			SurvivalSeconds: seconds(s.Survival),
-		}
-		if s.Source != domain.SourceEmpty {
-			age := seconds(s.Age)
-			row.CacheVersion, row.CacheAgeSeconds = &s.Version, &age
-		}
-		if s.LastFailure != "" {
-			row.LastFailureReason = &s.LastFailure
-		}
-		list = append(list, row)
+		list = append(list, statusRow(s))
 	}
 	a.answer(w, r, http.StatusOK, statusResponse{list, timestamp(time.Now())})
 	return nil
+}
+
+func statusRow(s service.SecretStatus) secretStatus {
+	row := secretStatus{
+		SecretType: s.Type, Status: s.Status, Owner: s.Owner,
+		GCPSecretID: s.GCPSecretID, GCPVersionAlias: s.GCPVersionAlias,
+		CacheSource: s.Source, Stale: s.Stale,
+		RotationDueAt: timestamp(s.RotationDueAt), RotationState: s.Rotation,
+		LastRotatedAt: timestamp(s.LastRotatedAt), LastValidatedAt: timestamp(s.LastValidatedAt),
+		BreakGlassExpiresAt: timestamp(s.OverrideExpiresAt), ConsecutiveFailures: s.Failures, SurvivalSeconds: seconds(s.Survival),
+		RotatingToVersion: optional(s.InProgress.To), RotatingSince: timestamp(s.InProgress.BegunAt),
+		RotatingBy: optional(s.InProgress.BegunBy.ID), PinnedVersion: optional(s.PinnedVersion),
+		OpenFollowUps: s.FollowUps, FollowUpOpenedAt: timestamp(s.FollowUpOpenedAt),
+	}
+	if s.Source != domain.SourceEmpty {
+		age := seconds(s.Age)
+		row.CacheVersion, row.CacheAgeSeconds = &s.Version, &age
+	}
+	if s.LastFailure != "" {
+		row.LastFailureReason = &s.LastFailure
+	}
+	return row
 }
 
 type breakGlassRequest struct {
@@ -85,12 +97,8 @@ func (a *api) applyBreakGlass(w http.ResponseWriter, r *http.Request, call servi
 	if err := decode(w, r, &body, "secretType, ciphertext, expiresAt and reason"); err != nil {
 		return err
 	}
-	for _, field := range []struct{ name, value string }{
-		{"secretType", body.SecretType}, {"ciphertext", body.Ciphertext}, {"expiresAt", body.ExpiresAt},
-	} {
-		if field.value == "" {
-			return invalid("field %s is missing", field.name)
-		}
+	if err := required(field{"secretType", body.SecretType}, field{"ciphertext", body.Ciphertext}, field{"expiresAt", body.ExpiresAt}); err != nil {
+		return err
 	}
 	o, err := a.Service.ApplyOverride(r.Context(), call, domain.Envelope{
 		Type: domain.SecretType(body.SecretType), Ciphertext: body.Ciphertext, ExpiresAt: body.ExpiresAt,
@@ -150,7 +158,7 @@ func (a *api) auditEvents(w http.ResponseWriter, r *http.Request, call service.C
 			EventID: e.ID.String(), SecretType: optional(string(e.Type)), Action: e.Action,
 			ActorType: e.Actor.Type, ActorID: e.Actor.ID, Result: e.Result, ErrorCode: optional(e.ErrorCode),
 			GCPSecretVersion: optional(e.Version), Source: optional(e.Source),
-			DurationMs: float64(e.Duration.Microseconds()) / 1000,
+			DurationMs: milliseconds(e.Duration),
 			RequestID:  optional(e.RequestID), ReplicaID: e.ReplicaID, Reason: optional(e.Reason),
 			RecordedAt: timestamp(e.RecordedAt),
 		})

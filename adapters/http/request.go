@@ -54,6 +54,19 @@ func decode(w http.ResponseWriter, r *http.Request, dst any, fields string) erro
 	return nil
 }
 
+// field is one that a body must have.
+type field struct{ name, value string }
+
+// required refuses a body in which one of the fields is missing or empty.
+func required(fields ...field) error {
+	for _, f := range fields {
+		if f.value == "" {
+			return invalid("field %s is missing", f.name)
+		}
+	}
+	return nil
+}
+
 func invalid(format string, args ...any) *domain.Error {
 	return &domain.Error{Code: domain.CodeInvalidRequest, Message: fmt.Sprintf(format, args...)}
 }

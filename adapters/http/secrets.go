@@ -160,3 +160,5 @@ func (t timestamp) MarshalJSON() ([]byte, error) {
 }
 
 func seconds(d time.Duration) float64 { return float64(d.Milliseconds()) / 1000 }
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

@@ -44,6 +44,13 @@ func New(cfg Config) http.Handler {
 	mux.Handle("GET /ops/apex-omni/secrets/status", a.authenticated(a.status))
 	mux.Handle("POST /ops/apex-omni/secrets/break-glass", a.authenticated(a.applyBreakGlass))
 	mux.Handle("DELETE /ops/apex-omni/secrets/break-glass/{secretType}", a.authenticated(a.clearBreakGlass))
+	mux.Handle("GET /ops/apex-omni/secrets/break-glass/follow-ups", a.authenticated(a.followUps))
+	mux.Handle("POST /ops/apex-omni/secrets/break-glass/follow-ups/{overrideId}/close", a.authenticated(a.closeFollowUp))
+	mux.Handle("POST /ops/apex-omni/secrets/rotation-preview", a.authenticated(a.previewRotation))
+	mux.Handle("POST /ops/apex-omni/secrets/rotations", a.authenticated(a.beginRotation))
+	mux.Handle("POST /ops/apex-omni/secrets/rotations/{secretType}/promote", a.authenticated(a.endRotation(cfg.Service.PromoteRotation)))
+	mux.Handle("POST /ops/apex-omni/secrets/rotations/{secretType}/abort", a.authenticated(a.endRotation(cfg.Service.AbortRotation)))
+	mux.Handle("POST /ops/apex-omni/secrets/rotations/{secretType}/record", a.authenticated(a.recordRotation))
 	mux.Handle("GET /ops/apex-omni/secrets/audit-events", a.authenticated(a.auditEvents))
 
 	mux.Handle("GET /metrics", cfg.Metrics)

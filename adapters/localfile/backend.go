@@ -3,7 +3,7 @@
 //
 // # Versions
 //
-// A file has one version, the present one. Its name tells when the file last changed and which file it is:
+// A file has one version, the present one, which "latest" asks for. Its name tells when the file last changed and which file it is:
 //
 //	20261123T191700.123456789Z-2a41f
 //
@@ -17,6 +17,14 @@
 // not trust a file until its last change is a little in the past: it waits that long and looks again. Where the
 // steps are longer (FAT, some network file systems), and on systems without a ctime, where the modification
 // time stands in for it, replace files instead of writing into them.
+//
+// # Numbered versions
+//
+// Version 2 of the secret in trading_api_key is the file trading_api_key@2 beside it, so that a rotation can be tried
+// where there is no Secret Manager: begun, promoted, aborted. Its name is the number, so its content must stay as it
+// was first written; a new value gets the next number. A numbered version is served once a rotation has promoted it,
+// until the file without a number changes. No reference may end in an @ and a number: it would be another
+// secret's version.
 //
 // # Writing
 //
@@ -60,16 +68,20 @@ func New(dir string) (*Backend, error) {
 func (b *Backend) Close() error { return b.root.Close() }
 
 // ValidateReference reports what is wrong with the name of a file. It must be a path within the folder, with
-// slashes, without "." and "..". Whether the file exists is not asked.
+// slashes, without "." and "..", and not that of a numbered version. Whether the file exists is not asked.
 func ValidateReference(reference string) error {
 	if reference == "." || strings.ContainsRune(reference, 0) || !fs.ValidPath(reference) || !filepath.IsLocal(filepath.FromSlash(reference)) {
 		return fmt.Errorf("reference %q must be the path of a file within the folder of secret files, such as trading_api_key", reference)
+	}
+	if at := strings.LastIndexByte(reference, '@'); at >= 0 && domain.NumberedVersion(reference[at+1:]) {
+		return fmt.Errorf("reference %q is a version of %q; give the name without the number", reference, reference[:at])
 	}
 	return nil
 }
 
 // Fetch implements ports.SecretBackend. reference is the path of a file within the folder, with slashes; links
-// are followed as long as they stay within it. version is "latest" or the present version: others are not kept.
+// are followed as long as they stay within it. version is "latest", the present version, or the number of one that is
+// in a file of its own: others are not kept.
 //
 // The folder must be on a local file system: a read that the system blocks does not heed ctx.
 func (b *Backend) Fetch(ctx context.Context, reference, version string) (domain.Fetched, error) {
@@ -84,11 +96,17 @@ func (b *Backend) fetch(ctx context.Context, reference, version string) (domain.
 	if err := ValidateReference(reference); err != nil {
 		return domain.Fetched{}, fail(domain.ReasonNotFound, err)
 	}
-	content, present, err := b.read(ctx, filepath.FromSlash(reference))
-	if err != nil {
-		return domain.Fetched{}, err
+	file, numbered := reference, domain.NumberedVersion(version)
+	if numbered {
+		file += "@" + version
 	}
-	if version != domain.LatestVersion && version != present {
+	content, present, err := b.read(ctx, filepath.FromSlash(file))
+	switch {
+	case err != nil:
+		return domain.Fetched{}, err
+	case numbered:
+		present = version
+	case version != domain.LatestVersion && version != present:
 		return domain.Fetched{}, fail(domain.ReasonNotFound, fmt.Errorf("%s has no version %q; it has %s", reference, version, present))
 	}
 	return domain.Fetched{Value: domain.NewValue(content), Version: present}, nil

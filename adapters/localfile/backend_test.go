@@ -131,6 +131,40 @@ func TestSettingTheModificationTimeBackHidesNothing(t *testing.T) {
 	}
 }
 
+func TestNumberedVersionsAreFilesOfTheirOwn(t *testing.T) {
+	b, dir := open(t)
+	for name, value := range map[string]string{"key": "served", "key@2": "second", "key@10": "tenth", "team/key": "x", "team/key@1": "first of the team"} {
+		write(t, filepath.Join(dir, filepath.FromSlash(name)), value)
+	}
+	for _, c := range []struct{ reference, version, value string }{
+		{"key", "2", "second"}, {"key", "10", "tenth"}, {"team/key", "1", "first of the team"},
+	} {
+		got, err := b.Fetch(t.Context(), c.reference, c.version)
+		if err != nil || got.Version != c.version || string(got.Value.Reveal()) != c.value {
+			t.Errorf("version %s of %s: %q, version %q, %v", c.version, c.reference, got.Value.Reveal(), got.Version, err)
+		}
+	}
+	for _, version := range []string{"1", "3", "02", "2 ", "@2", "2/../10", "latest@2"} {
+		if got, err := b.Fetch(t.Context(), "key", version); domain.ReasonOf(err) != domain.ReasonNotFound {
+			t.Errorf("version %q: version %q, %v; want none", version, got.Version, err)
+		}
+	}
+	if version := fetch(t, b, "key", "served"); domain.NumberedVersion(version) {
+		t.Errorf("latest is version %q", version)
+	}
+}
+
+func TestNumberedVersionIsNoReference(t *testing.T) {
+	b, dir := open(t)
+	write(t, filepath.Join(dir, "key@2"), "second")
+	write(t, filepath.Join(dir, "ana@home"), "value")
+	if err := localfile.ValidateReference("key@2"); err == nil || !strings.Contains(err.Error(), `"key"`) {
+		t.Errorf("key@2 is taken for a reference: %v", err)
+	}
+	wantReason(t, b, "key@2", domain.ReasonNotFound)
+	fetch(t, b, "ana@home", "value")
+}
+
 // The layout of the volumes that Kubernetes mounts:
 // https://pkg.go.dev/k8s.io/kubernetes/pkg/volume/util#AtomicWriter
 func TestKubernetesVolume(t *testing.T) {
@@ -243,7 +277,7 @@ func TestNewNeedsAFolder(t *testing.T) {
 }
 
 func FuzzValidateReference(f *testing.F) {
-	for _, seed := range []string{"trading_api_key", "a/b", "", ".", "..", "/a", "a//b", "a/", `a\..\b`, "a\x00b", "..data/key"} {
+	for _, seed := range []string{"trading_api_key", "a/b", "", ".", "..", "/a", "a//b", "a/", `a\..\b`, "a\x00b", "..data/key", "a@2", "@"} {
 		f.Add(seed)
 	}
 	dir := f.TempDir()

@@ -35,16 +35,27 @@ type clientFlags struct {
 	timeout                  time.Duration
 }
 
-func (f *clientFlags) register(cmd *cobra.Command) {
+func (f *clientFlags) register(cmd *cobra.Command) { f.registerPatient(cmd, defaultTimeout) }
+
+// registerPatient is register for a command whose answers may take as long as timeout.
+func (f *clientFlags) registerPatient(cmd *cobra.Command, timeout time.Duration) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.apiURL, "api-url", "", "`URL` of the server, such as https://omni.example.com (OMNI_API_URL)")
 	flags.StringVar(&f.token, "token", "", "bearer `TOKEN` (OMNI_TOKEN); other users may see it in the process list")
 	flags.StringVar(&f.tokenFile, "token-file", "", "read the bearer token from `FILE`")
 	flags.BoolVar(&f.insecureHTTP, "insecure-http", false, "send the token over plain http to another machine")
-	flags.DurationVar(&f.timeout, "timeout", defaultTimeout, "wait at most this `DURATION` for each answer")
+	flags.DurationVar(&f.timeout, "timeout", timeout, "wait at most this `DURATION` for each answer")
 	cmd.MarkFlagsMutuallyExclusive("token", "token-file")
 	must(cmd.RegisterFlagCompletionFunc("api-url", cobra.NoFileCompletions))
 	must(cmd.RegisterFlagCompletionFunc("token", cobra.NoFileCompletions))
+}
+
+// again is the flag that leads the next command to the same server, with a space before it.
+func (f *clientFlags) again() string {
+	if f.apiURL == "" {
+		return ""
+	}
+	return " --api-url " + shellWord(f.apiURL)
 }
 
 // client checks the settings and sends nothing yet.
@@ -152,6 +163,8 @@ type call struct {
 	query  url.Values
 	body   any          // sent as JSON; nil for none
 	scope  domain.Scope // that the token needs
+
+	invalid string // what to do when the server finds the request invalid; "" for the general advice
 }
 
 // do sends one request and returns the body of a 2xx answer. Any other answer is an *exitError with the exit

@@ -105,6 +105,18 @@ func (c *apiClient) nextStep(r call, e *refusalError, header http.Header) string
 		return "'omni-secrets status' says why; in an emergency an operator can inject a value: 'omni-secrets breakglass --help'"
 	case domain.CodeRefreshFailed:
 		return "nothing was taken away: 'omni-secrets status' shows what is still served; try again when the backend is back"
+	case domain.CodeRotationInProgress:
+		return "'omni-secrets rotate status' shows that rotation; 'omni-secrets rotate promote' and 'rotate abort' end it"
+	case domain.CodeNoRotation:
+		return "'omni-secrets rotate status' shows how things stand; 'omni-secrets rotate begin' begins a rotation"
+	case domain.CodeSecretDeprecated:
+		return "ask the secret's owner, whom 'omni-secrets rotate due' shows, which secret has taken its place"
+	case domain.CodeVersionRejected:
+		return "nothing was changed; 'omni-secrets rotate preview' runs the same checks as often as you like"
+	case domain.CodeVersionUnavailable:
+		return "nothing was changed; try again when the backend answers: 'omni-secrets status' shows its failures"
+	case domain.CodeNoFollowUp:
+		return "'omni-secrets breakglass follow-ups' lists those that are open"
 	case domain.CodeAuditUnavailable:
 		return "the server's audit journal takes no events: free or mend its disk (runbook: AUDIT_UNAVAILABLE)"
 	case domain.CodeStateUnavailable:
@@ -124,6 +136,8 @@ func (c *apiClient) nextStep(r call, e *refusalError, header http.Header) string
 		return fmt.Sprintf("check that %s is the address of Omni Secrets: it does not have this path", c.base)
 	case header.Get("Retry-After") != "":
 		return "try again in " + oneLine(header.Get("Retry-After")) + " s"
+	case e.status == http.StatusBadRequest && r.invalid != "":
+		return r.invalid
 	case e.status == http.StatusBadRequest:
 		return fmt.Sprintf("compare the versions: 'omni-secrets version' and curl -fsS %s", shellWord(c.base.JoinPath("version").String()))
 	case e.problem.RequestID != "":

@@ -43,6 +43,9 @@ func newBreakGlassCommand(s *streams) *cobra.Command {
 its backend, for at most 30 minutes. It is for the time when the backend is gone. Afterwards the command reads the
 status back, and fails unless the server says that it serves the override.
 
+Every override opens a follow-up: its value is known to more people and machines than before, so the secret is rotated
+afterwards, or somebody says why it need not be. 'omni-secrets breakglass follow-ups' lists them.
+
 The value comes from a file or from standard input, never from the command line, where other users and the
 shell's history would see it. Only the encrypted value leaves this machine.
 
@@ -70,7 +73,7 @@ The token needs the scopes ops.omni.secrets.breakglass and, to read the status, 
 	flags.BoolVar(&f.trimNewline, "trim-newline", false, "leave out the newline at the end of the value")
 	flags.DurationVar(&f.confirmTimeout, "confirm-timeout", defaultConfirmTimeout, "ask for this `DURATION` whether the override is served")
 	must(cmd.RegisterFlagCompletionFunc("envelope-version", cobra.FixedCompletions([]string{"1", "2"}, cobra.ShellCompDirectiveNoFileComp)))
-	cmd.AddCommand(newBreakGlassClearCommand(s))
+	cmd.AddCommand(newBreakGlassClearCommand(s), newFollowUpsCommand(s))
 	return cmd
 }
 
@@ -196,10 +199,6 @@ func (s *streams) printOverride(f breakGlassFlags, cacheSource string, expiresAt
 			CacheSource string    `json:"cacheSource"`
 		}{f.secretType, expiresAt, cacheSource})
 	}
-	server := ""
-	if f.apiURL != "" {
-		server = " --api-url " + shellWord(f.apiURL)
-	}
 	if err := s.print(`The override of %[1]s is in place.
 cacheSource=%[2]q until %[3]s (%[6]s left)
 
@@ -207,7 +206,8 @@ Next:
   to end it early:           omni-secrets breakglass clear --secret-type %[1]s%[4]s
   when the backend is back:  omni-secrets refresh --secret-type %[1]s%[4]s
                              (with a token that has scope %[5]s)
-`, f.secretType, cacheSource, instant(&expiresAt), server, domain.ScopeCacheRefresh, span(expiresAt.Sub(at))); err != nil {
+  afterwards, within a day:  rotate it, or say why not: omni-secrets breakglass follow-ups%[4]s
+`, f.secretType, cacheSource, instant(&expiresAt), f.again(), domain.ScopeCacheRefresh, span(expiresAt.Sub(at))); err != nil {
 		return err
 	}
 	if f.valueFile == stdinPath {

@@ -23,6 +23,7 @@ type statusPage struct {
 type statusRow struct {
 	SecretType          string     `json:"secretType"`
 	Status              string     `json:"status"`
+	Owner               string     `json:"owner"`
 	CacheSource         string     `json:"cacheSource"`
 	CacheVersion        string     `json:"cacheVersion"`
 	CacheAgeSeconds     *float64   `json:"cacheAgeSeconds"`
@@ -33,6 +34,12 @@ type statusRow struct {
 	ConsecutiveFailures int        `json:"consecutiveFailures"`
 	LastFailureReason   string     `json:"lastFailureReason"`
 	SurvivalSeconds     *float64   `json:"survivalSeconds"` // nil from a server that does not tell yet
+	LastRotatedAt       *time.Time `json:"lastRotatedAt"`
+	RotatingToVersion   string     `json:"rotatingToVersion"`
+	RotatingSince       *time.Time `json:"rotatingSince"`
+	RotatingBy          string     `json:"rotatingBy"`
+	PinnedVersion       string     `json:"pinnedVersion"`
+	OpenFollowUps       int        `json:"openFollowUps"`
 }
 
 func newStatusCommand(s *streams) *cobra.Command {
@@ -42,7 +49,7 @@ func newStatusCommand(s *streams) *cobra.Command {
 		Short: "Show where each value comes from, its age and its rotation",
 		Long: `Shows one line for each secret of the catalog, never a value:
 
-  STATUS             active, rotating or deprecated
+  STATUS             active, rotating or deprecated; 'omni-secrets rotate status' shows more
   SOURCE             the backend's name, break_glass for an override, empty when there is nothing to serve
   AGE                since the value was fetched; STALE when it is served past its time, through an outage
   ROTATION DUE       the deadline, with due_soon or overdue where that is so
@@ -77,7 +84,17 @@ func status(ctx context.Context, s *streams, f clientFlags) error {
 	for _, r := range page.Data {
 		t.add(r.SecretType, r.Status, r.CacheSource, r.CacheVersion, r.age(), r.stale(), r.rotation(), r.override(page.UpdatedAt), r.failures())
 	}
-	return t.flush(s.out)
+	if err := t.flush(s.out); err != nil {
+		return err
+	}
+	open := 0
+	for _, r := range page.Data {
+		open += r.OpenFollowUps
+	}
+	if open > 0 {
+		_, _ = fmt.Fprintf(s.err, "Open follow-ups of overrides: %d. 'omni-secrets breakglass follow-ups' lists them.\n", open)
+	}
+	return nil
 }
 
 // status reads the status, as values and as the document that the server sent.

@@ -25,7 +25,8 @@ const devTokenTTL = 24 * time.Hour
 
 const devLong = `Run the whole server on this machine with nothing else installed: SQLite for its state, and a file for each secret
 of the catalog, made with a sample value, in the place of Google Secret Manager. Keys, tokens and everything else
-are kept in the data directory; remove it to begin anew. Edit a file under DIR/secrets to make a new version.
+are kept in the data directory; remove it to begin anew. Edit a file under DIR/secrets to make a new version; put version 2 of one beside it, as
+trading_api_key@2, to rotate to it with 'omni-secrets rotate'.
 
 It prints commands to paste into another terminal, and writes DIR/env with the variables that they use. Log events
 go to standard error. Ctrl-C stops it.`
@@ -214,7 +215,8 @@ func writeGuide(c config, dir string, address net.Addr) (string, error) {
 	if strings.Contains(os.Args[0], "go-build") { //nolint:forbidigo // it only words the hint
 		program = "go run ./cmd/omni-secrets"
 	}
-	return fmt.Sprintf(devGuide, api, shellWord(filepath.Join(dir, "secrets")), shellWord(envFile), program), nil
+	return fmt.Sprintf(devGuide, api, shellWord(filepath.Join(dir, "secrets")), shellWord(envFile), program,
+		shellWord(filepath.Join(dir, "secrets", "trading_client_secret"))), nil
 }
 
 const devGuide = `
@@ -236,6 +238,12 @@ Its secrets are the files in %[2]s. In another terminal, in this directory:
   # break-glass: put a value in place for 25 minutes
   mkdir -p tmp && (umask 077 && printf %%s 'a value' > tmp/secret.plaintext)
   %[4]s breakglass --secretType trading_api_key --secret-value-file ./tmp/secret.plaintext --ttl 25m --reason drill --token $OPS_JWT
+
+  # rotate: version 2 of a secret is a file beside it
+  (umask 077 && printf %%s 'a new value' > %[5]s@2)
+  %[4]s rotate preview --secret-type trading_client_secret --version 2 --token $OPS_JWT
+  %[4]s rotate begin --secret-type trading_client_secret --version 2 --token $OPS_JWT
+  %[4]s rotate promote --secret-type trading_client_secret --token $OPS_JWT
 
   # metrics, and who did what
   curl -sS $API/metrics | grep ^omni_

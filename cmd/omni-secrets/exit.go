@@ -20,6 +20,7 @@ const (
 	exitUnavailable = 5
 	exitRefused     = 6
 	exitUnhealthy   = 7
+	exitNotValid    = 8
 	exitConfig      = 78 // EX_CONFIG of sysexits.h
 )
 
@@ -32,10 +33,11 @@ var ExitCodes = []struct {
 	{exitFailure, "failed, for any reason that has no code of its own"},
 	{exitUsage, "the command line, or an input file that it names, is wrong; nothing was sent"},
 	{exitNotAllowed, "the server did not accept the token, or the token does not allow this"},
-	{exitNotFound, "the server knows no such secret type or override"},
+	{exitNotFound, "the server knows no such secret type, override or follow-up"},
 	{exitUnavailable, "the server cannot be reached, or cannot answer now"},
 	{exitRefused, "the server refused the request as it stands"},
 	{exitUnhealthy, "'doctor' found something that does not work"},
+	{exitNotValid, "the version did not pass the checks of a preview; nothing was changed"},
 	{exitConfig, "a setting from the environment is missing or wrong"},
 }
 

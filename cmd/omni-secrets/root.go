@@ -64,7 +64,7 @@ func newRootCommand(s *streams) *cobra.Command {
 			root.AddCommand(c)
 		}
 	}
-	add(using, newBreakGlassCommand(s), newRefreshCommand(s), newStatusCommand(s), newGetCommand(s), newExecCommand(s), newAuditCommand(s))
+	add(using, newBreakGlassCommand(s), newRefreshCommand(s), newStatusCommand(s), newGetCommand(s), newExecCommand(s), newRotateCommand(s), newAuditCommand(s))
 	add(running, newDevCommand(s), newServeCommand(s), newMigrateCommand(s), newHealthCommand(s), newDoctorCommand(s))
 	add(making, newKeygenCommand(s), newTokenCommand(s))
 	root.AddCommand(newVersionCommand(s))

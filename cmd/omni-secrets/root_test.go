@@ -8,7 +8,8 @@ import (
 
 func TestHelp(t *testing.T) {
 	for _, command := range []string{
-		"breakglass", "breakglass clear", "refresh", "status", "get", "audit", "audit list", "keygen", "token", "version", "health", "doctor",
+		"breakglass", "breakglass clear", "breakglass follow-ups", "breakglass follow-ups close",
+		"rotate", "rotate preview", "rotate begin", "rotate promote", "rotate abort", "rotate status", "rotate due", "rotate done", "refresh", "status", "get", "audit", "audit list", "keygen", "token", "version", "health", "doctor",
 	} {
 		t.Run(command, func(t *testing.T) {
 			o := process{}.run(t, append(strings.Fields(command), "--help")...)
@@ -29,7 +30,7 @@ func TestRootHelpDocumentsEveryExitCode(t *testing.T) {
 func TestEveryCommandIsInTheHelp(t *testing.T) {
 	o := process{}.run(t, "--help")
 	for _, command := range []string{
-		"dev", "serve", "migrate", "health", "doctor", "breakglass", "refresh", "status", "get", "audit", "keygen", "token", "version", "completion",
+		"dev", "serve", "migrate", "health", "doctor", "breakglass", "refresh", "status", "get", "rotate", "audit", "keygen", "token", "version", "completion",
 	} {
 		o.want(t, exitOK, "\n  "+command+" ")
 	}
@@ -70,6 +71,14 @@ func TestUsageErrors(t *testing.T) {
 		{"unknown command", []string{"statsu"}, []string{`unknown command "statsu"`, "status", "run 'omni-secrets --help'"}},
 		{"unknown subcommand", []string{"audit", "lst"}, []string{`"omni-secrets audit" has no such command`, "run 'omni-secrets audit --help'"}},
 		{"no subcommand", []string{"audit"}, []string{"audit needs a command: list"}},
+		{"no subcommand of rotate", []string{"rotate"}, []string{"rotate needs a command: preview, begin, promote"}},
+		{"no version", []string{"rotate", "begin", "--secret-type", "trading_api_key"}, []string{"--version is missing"}},
+		{"an alias for a version", []string{"rotate", "preview", "--secret-type", "trading_api_key", "--version", "latest"}, []string{"--version must be a number", "an alias such as latest"}},
+		{"no secret type to promote", []string{"rotate", "promote"}, []string{"--secret-type is missing"}},
+		{"a time that is none", []string{"rotate", "done", "--secret-type", "trading_api_key", "--at", "yesterday"}, []string{"--at", "neither a time nor a duration"}},
+		{"no override", []string{"breakglass", "follow-ups", "close", "--reason", "x"}, []string{"give the id of one override"}},
+		{"an override that is a path", []string{"breakglass", "follow-ups", "close", "bg-1/../..", "--reason", "x"}, []string{"give the id of one override"}},
+		{"no reason", []string{"breakglass", "follow-ups", "close", "bg-1"}, []string{"--reason is missing"}},
 		{"unknown flag", []string{"status", "--colour"}, []string{"unknown flag: --colour", "run 'omni-secrets status --help'"}},
 		{"unknown output format", []string{"version", "-o", "xml"}, []string{"it is one of text, json"}},
 		{"flag without its value", []string{"get", "--secret-type"}, []string{"flag needs an argument", "run 'omni-secrets get --help'"}},
@@ -98,6 +107,10 @@ func TestArgumentsAreNotRepeated(t *testing.T) {
 		{"status", testToken},
 		{"breakglass", "--secret-type", "trading_api_key", plaintext},
 		{"audit", testToken},
+		{"rotate", testToken},
+		{"rotate", "promote", testToken},
+		{"breakglass", "follow-ups", testToken},
+		{"breakglass", "follow-ups", "close", plaintext, "--reason", "x"},
 	} {
 		process{}.run(t, args...).want(t, exitUsage)
 	}
@@ -111,6 +124,12 @@ func TestBothSpellingsOfSecretType(t *testing.T) {
 			{"refresh", flag, "NOT-ONE"},
 			{"get", flag + "=NOT-ONE"},
 			{"audit", "list", flag, "NOT-ONE"},
+			{"rotate", "preview", flag, "NOT-ONE"},
+			{"rotate", "begin", flag, "NOT-ONE"},
+			{"rotate", "promote", flag, "NOT-ONE"},
+			{"rotate", "abort", flag, "NOT-ONE"},
+			{"rotate", "status", flag, "NOT-ONE"},
+			{"rotate", "done", flag, "NOT-ONE"},
 		} {
 			t.Run(strings.Join(args, " "), func(t *testing.T) {
 				process{}.run(t, args...).want(t, exitUsage, "did you mean not_one?")

@@ -155,8 +155,21 @@ type SecretStatus struct {
 	LastFailureReason *string `protobuf:"bytes,16,opt,name=last_failure_reason,json=lastFailureReason,proto3,oneof" json:"last_failure_reason,omitempty"`
 	// How long something would still be served if the backend went away now, in seconds; 0 when nothing is served.
 	SurvivalSeconds float64 `protobuf:"fixed64,17,opt,name=survival_seconds,json=survivalSeconds,proto3" json:"survival_seconds,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// The version that it rotates to; absent while no rotation is in progress.
+	RotatingToVersion *string `protobuf:"bytes,18,opt,name=rotating_to_version,json=rotatingToVersion,proto3,oneof" json:"rotating_to_version,omitempty"`
+	// When that rotation was begun.
+	RotatingSince *timestamppb.Timestamp `protobuf:"bytes,19,opt,name=rotating_since,json=rotatingSince,proto3" json:"rotating_since,omitempty"`
+	// Who began it.
+	RotatingBy *string `protobuf:"bytes,20,opt,name=rotating_by,json=rotatingBy,proto3,oneof" json:"rotating_by,omitempty"`
+	// The version that is served whatever gcp_version_alias stands for, until that stands for a version which is newer
+	// than those that a rotation decided about; absent when the alias decides.
+	PinnedVersion *string `protobuf:"bytes,21,opt,name=pinned_version,json=pinnedVersion,proto3,oneof" json:"pinned_version,omitempty"`
+	// How many follow-ups of overrides are open.
+	OpenFollowUps uint32 `protobuf:"varint,22,opt,name=open_follow_ups,json=openFollowUps,proto3" json:"open_follow_ups,omitempty"`
+	// When the oldest of them was opened; absent without one.
+	FollowUpOpenedAt *timestamppb.Timestamp `protobuf:"bytes,23,opt,name=follow_up_opened_at,json=followUpOpenedAt,proto3" json:"follow_up_opened_at,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *SecretStatus) Reset() {
@@ -306,6 +319,48 @@ func (x *SecretStatus) GetSurvivalSeconds() float64 {
 		return x.SurvivalSeconds
 	}
 	return 0
+}
+
+func (x *SecretStatus) GetRotatingToVersion() string {
+	if x != nil && x.RotatingToVersion != nil {
+		return *x.RotatingToVersion
+	}
+	return ""
+}
+
+func (x *SecretStatus) GetRotatingSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RotatingSince
+	}
+	return nil
+}
+
+func (x *SecretStatus) GetRotatingBy() string {
+	if x != nil && x.RotatingBy != nil {
+		return *x.RotatingBy
+	}
+	return ""
+}
+
+func (x *SecretStatus) GetPinnedVersion() string {
+	if x != nil && x.PinnedVersion != nil {
+		return *x.PinnedVersion
+	}
+	return ""
+}
+
+func (x *SecretStatus) GetOpenFollowUps() uint32 {
+	if x != nil {
+		return x.OpenFollowUps
+	}
+	return 0
+}
+
+func (x *SecretStatus) GetFollowUpOpenedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FollowUpOpenedAt
+	}
+	return nil
 }
 
 // ApplyBreakGlassRequest carries an encrypted value.
@@ -520,6 +575,272 @@ func (*ClearBreakGlassResponse) Descriptor() ([]byte, []int) {
 	return file_omni_secrets_v1_ops_proto_rawDescGZIP(), []int{6}
 }
 
+// ListFollowUpsRequest asks for every follow-up that is open.
+type ListFollowUpsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListFollowUpsRequest) Reset() {
+	*x = ListFollowUpsRequest{}
+	mi := &file_omni_secrets_v1_ops_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListFollowUpsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListFollowUpsRequest) ProtoMessage() {}
+
+func (x *ListFollowUpsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_omni_secrets_v1_ops_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListFollowUpsRequest.ProtoReflect.Descriptor instead.
+func (*ListFollowUpsRequest) Descriptor() ([]byte, []int) {
+	return file_omni_secrets_v1_ops_proto_rawDescGZIP(), []int{7}
+}
+
+// ListFollowUpsResponse is every follow-up that is open.
+type ListFollowUpsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The oldest first.
+	FollowUps     []*FollowUp `protobuf:"bytes,1,rep,name=follow_ups,json=followUps,proto3" json:"follow_ups,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListFollowUpsResponse) Reset() {
+	*x = ListFollowUpsResponse{}
+	mi := &file_omni_secrets_v1_ops_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListFollowUpsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListFollowUpsResponse) ProtoMessage() {}
+
+func (x *ListFollowUpsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_omni_secrets_v1_ops_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListFollowUpsResponse.ProtoReflect.Descriptor instead.
+func (*ListFollowUpsResponse) Descriptor() ([]byte, []int) {
+	return file_omni_secrets_v1_ops_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ListFollowUpsResponse) GetFollowUps() []*FollowUp {
+	if x != nil {
+		return x.FollowUps
+	}
+	return nil
+}
+
+// FollowUp is what an override has left to be done: the secret is rotated, or somebody says why it need not be.
+type FollowUp struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The id of the override.
+	OverrideId string `protobuf:"bytes,1,opt,name=override_id,json=overrideId,proto3" json:"override_id,omitempty"`
+	// The name of the secret in the catalog.
+	SecretType string `protobuf:"bytes,2,opt,name=secret_type,json=secretType,proto3" json:"secret_type,omitempty"`
+	// When the override was applied.
+	OpenedAt *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=opened_at,json=openedAt,proto3" json:"opened_at,omitempty"`
+	// Who applied it: the subject of the token.
+	AppliedBy string `protobuf:"bytes,4,opt,name=applied_by,json=appliedBy,proto3" json:"applied_by,omitempty"`
+	// Why, in words; absent when nobody said so.
+	Reason *string `protobuf:"bytes,5,opt,name=reason,proto3,oneof" json:"reason,omitempty"`
+	// It has been open for a day or longer.
+	Overdue       bool `protobuf:"varint,6,opt,name=overdue,proto3" json:"overdue,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FollowUp) Reset() {
+	*x = FollowUp{}
+	mi := &file_omni_secrets_v1_ops_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FollowUp) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FollowUp) ProtoMessage() {}
+
+func (x *FollowUp) ProtoReflect() protoreflect.Message {
+	mi := &file_omni_secrets_v1_ops_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FollowUp.ProtoReflect.Descriptor instead.
+func (*FollowUp) Descriptor() ([]byte, []int) {
+	return file_omni_secrets_v1_ops_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *FollowUp) GetOverrideId() string {
+	if x != nil {
+		return x.OverrideId
+	}
+	return ""
+}
+
+func (x *FollowUp) GetSecretType() string {
+	if x != nil {
+		return x.SecretType
+	}
+	return ""
+}
+
+func (x *FollowUp) GetOpenedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.OpenedAt
+	}
+	return nil
+}
+
+func (x *FollowUp) GetAppliedBy() string {
+	if x != nil {
+		return x.AppliedBy
+	}
+	return ""
+}
+
+func (x *FollowUp) GetReason() string {
+	if x != nil && x.Reason != nil {
+		return *x.Reason
+	}
+	return ""
+}
+
+func (x *FollowUp) GetOverdue() bool {
+	if x != nil {
+		return x.Overdue
+	}
+	return false
+}
+
+// CloseFollowUpRequest names the follow-up to close.
+type CloseFollowUpRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The id of the override.
+	OverrideId string `protobuf:"bytes,1,opt,name=override_id,json=overrideId,proto3" json:"override_id,omitempty"`
+	// Why the injected value need not be rotated, in one line, for auditors.
+	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CloseFollowUpRequest) Reset() {
+	*x = CloseFollowUpRequest{}
+	mi := &file_omni_secrets_v1_ops_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CloseFollowUpRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CloseFollowUpRequest) ProtoMessage() {}
+
+func (x *CloseFollowUpRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_omni_secrets_v1_ops_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CloseFollowUpRequest.ProtoReflect.Descriptor instead.
+func (*CloseFollowUpRequest) Descriptor() ([]byte, []int) {
+	return file_omni_secrets_v1_ops_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *CloseFollowUpRequest) GetOverrideId() string {
+	if x != nil {
+		return x.OverrideId
+	}
+	return ""
+}
+
+func (x *CloseFollowUpRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// CloseFollowUpResponse confirms that the follow-up is closed.
+type CloseFollowUpResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CloseFollowUpResponse) Reset() {
+	*x = CloseFollowUpResponse{}
+	mi := &file_omni_secrets_v1_ops_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CloseFollowUpResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CloseFollowUpResponse) ProtoMessage() {}
+
+func (x *CloseFollowUpResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_omni_secrets_v1_ops_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CloseFollowUpResponse.ProtoReflect.Descriptor instead.
+func (*CloseFollowUpResponse) Descriptor() ([]byte, []int) {
+	return file_omni_secrets_v1_ops_proto_rawDescGZIP(), []int{11}
+}
+
 // PreviewRotationRequest names the version to check.
 type PreviewRotationRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -535,7 +856,7 @@ type PreviewRotationRequest struct {
 
 func (x *PreviewRotationRequest) Reset() {
 	*x = PreviewRotationRequest{}
-	mi := &file_omni_secrets_v1_ops_proto_msgTypes[7]
+	mi := &file_omni_secrets_v1_ops_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -547,7 +868,7 @@ func (x *PreviewRotationRequest) String() string {
 func (*PreviewRotationRequest) ProtoMessage() {}
 
 func (x *PreviewRotationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_omni_secrets_v1_ops_proto_msgTypes[7]
+	mi := &file_omni_secrets_v1_ops_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -560,7 +881,7 @@ func (x *PreviewRotationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreviewRotationRequest.ProtoReflect.Descriptor instead.
 func (*PreviewRotationRequest) Descriptor() ([]byte, []int) {
-	return file_omni_secrets_v1_ops_proto_rawDescGZIP(), []int{7}
+	return file_omni_secrets_v1_ops_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *PreviewRotationRequest) GetSecretType() string {
@@ -593,7 +914,7 @@ type PreviewRotationResponse struct {
 	Latency *durationpb.Duration `protobuf:"bytes,2,opt,name=latency,proto3" json:"latency,omitempty"`
 	// The number of the version.
 	Version string `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
-	// Which check failed; absent when none did.
+	// How it failed, in a word that does not change, such as `FORMAT_MISMATCH`; absent when it did not.
 	ErrorCode *string `protobuf:"bytes,4,opt,name=error_code,json=errorCode,proto3,oneof" json:"error_code,omitempty"`
 	// What that means; absent when none failed.
 	Message       *string `protobuf:"bytes,5,opt,name=message,proto3,oneof" json:"message,omitempty"`
@@ -603,7 +924,7 @@ type PreviewRotationResponse struct {
 
 func (x *PreviewRotationResponse) Reset() {
 	*x = PreviewRotationResponse{}
-	mi := &file_omni_secrets_v1_ops_proto_msgTypes[8]
+	mi := &file_omni_secrets_v1_ops_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -615,7 +936,7 @@ func (x *PreviewRotationResponse) String() string {
 func (*PreviewRotationResponse) ProtoMessage() {}
 
 func (x *PreviewRotationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_omni_secrets_v1_ops_proto_msgTypes[8]
+	mi := &file_omni_secrets_v1_ops_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -628,7 +949,7 @@ func (x *PreviewRotationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreviewRotationResponse.ProtoReflect.Descriptor instead.
 func (*PreviewRotationResponse) Descriptor() ([]byte, []int) {
-	return file_omni_secrets_v1_ops_proto_rawDescGZIP(), []int{8}
+	return file_omni_secrets_v1_ops_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *PreviewRotationResponse) GetValidated() bool {
@@ -679,7 +1000,7 @@ type BeginRotationRequest struct {
 
 func (x *BeginRotationRequest) Reset() {
 	*x = BeginRotationRequest{}
-	mi := &file_omni_secrets_v1_ops_proto_msgTypes[9]
+	mi := &file_omni_secrets_v1_ops_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -691,7 +1012,7 @@ func (x *BeginRotationRequest) String() string {
 func (*BeginRotationRequest) ProtoMessage() {}
 
 func (x *BeginRotationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_omni_secrets_v1_ops_proto_msgTypes[9]
+	mi := &file_omni_secrets_v1_ops_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -704,7 +1025,7 @@ func (x *BeginRotationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BeginRotationRequest.ProtoReflect.Descriptor instead.
 func (*BeginRotationRequest) Descriptor() ([]byte, []int) {
-	return file_omni_secrets_v1_ops_proto_rawDescGZIP(), []int{9}
+	return file_omni_secrets_v1_ops_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *BeginRotationRequest) GetSecretType() string {
@@ -732,7 +1053,7 @@ type BeginRotationResponse struct {
 
 func (x *BeginRotationResponse) Reset() {
 	*x = BeginRotationResponse{}
-	mi := &file_omni_secrets_v1_ops_proto_msgTypes[10]
+	mi := &file_omni_secrets_v1_ops_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -744,7 +1065,7 @@ func (x *BeginRotationResponse) String() string {
 func (*BeginRotationResponse) ProtoMessage() {}
 
 func (x *BeginRotationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_omni_secrets_v1_ops_proto_msgTypes[10]
+	mi := &file_omni_secrets_v1_ops_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -757,7 +1078,7 @@ func (x *BeginRotationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BeginRotationResponse.ProtoReflect.Descriptor instead.
 func (*BeginRotationResponse) Descriptor() ([]byte, []int) {
-	return file_omni_secrets_v1_ops_proto_rawDescGZIP(), []int{10}
+	return file_omni_secrets_v1_ops_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *BeginRotationResponse) GetSecret() *SecretStatus {
@@ -778,7 +1099,7 @@ type PromoteRotationRequest struct {
 
 func (x *PromoteRotationRequest) Reset() {
 	*x = PromoteRotationRequest{}
-	mi := &file_omni_secrets_v1_ops_proto_msgTypes[11]
+	mi := &file_omni_secrets_v1_ops_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -790,7 +1111,7 @@ func (x *PromoteRotationRequest) String() string {
 func (*PromoteRotationRequest) ProtoMessage() {}
 
 func (x *PromoteRotationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_omni_secrets_v1_ops_proto_msgTypes[11]
+	mi := &file_omni_secrets_v1_ops_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -803,7 +1124,7 @@ func (x *PromoteRotationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromoteRotationRequest.ProtoReflect.Descriptor instead.
 func (*PromoteRotationRequest) Descriptor() ([]byte, []int) {
-	return file_omni_secrets_v1_ops_proto_rawDescGZIP(), []int{11}
+	return file_omni_secrets_v1_ops_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *PromoteRotationRequest) GetSecretType() string {
@@ -824,7 +1145,7 @@ type PromoteRotationResponse struct {
 
 func (x *PromoteRotationResponse) Reset() {
 	*x = PromoteRotationResponse{}
-	mi := &file_omni_secrets_v1_ops_proto_msgTypes[12]
+	mi := &file_omni_secrets_v1_ops_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -836,7 +1157,7 @@ func (x *PromoteRotationResponse) String() string {
 func (*PromoteRotationResponse) ProtoMessage() {}
 
 func (x *PromoteRotationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_omni_secrets_v1_ops_proto_msgTypes[12]
+	mi := &file_omni_secrets_v1_ops_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -849,7 +1170,7 @@ func (x *PromoteRotationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromoteRotationResponse.ProtoReflect.Descriptor instead.
 func (*PromoteRotationResponse) Descriptor() ([]byte, []int) {
-	return file_omni_secrets_v1_ops_proto_rawDescGZIP(), []int{12}
+	return file_omni_secrets_v1_ops_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *PromoteRotationResponse) GetSecret() *SecretStatus {
@@ -870,7 +1191,7 @@ type AbortRotationRequest struct {
 
 func (x *AbortRotationRequest) Reset() {
 	*x = AbortRotationRequest{}
-	mi := &file_omni_secrets_v1_ops_proto_msgTypes[13]
+	mi := &file_omni_secrets_v1_ops_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -882,7 +1203,7 @@ func (x *AbortRotationRequest) String() string {
 func (*AbortRotationRequest) ProtoMessage() {}
 
 func (x *AbortRotationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_omni_secrets_v1_ops_proto_msgTypes[13]
+	mi := &file_omni_secrets_v1_ops_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -895,7 +1216,7 @@ func (x *AbortRotationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortRotationRequest.ProtoReflect.Descriptor instead.
 func (*AbortRotationRequest) Descriptor() ([]byte, []int) {
-	return file_omni_secrets_v1_ops_proto_rawDescGZIP(), []int{13}
+	return file_omni_secrets_v1_ops_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *AbortRotationRequest) GetSecretType() string {
@@ -916,7 +1237,7 @@ type AbortRotationResponse struct {
 
 func (x *AbortRotationResponse) Reset() {
 	*x = AbortRotationResponse{}
-	mi := &file_omni_secrets_v1_ops_proto_msgTypes[14]
+	mi := &file_omni_secrets_v1_ops_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -928,7 +1249,7 @@ func (x *AbortRotationResponse) String() string {
 func (*AbortRotationResponse) ProtoMessage() {}
 
 func (x *AbortRotationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_omni_secrets_v1_ops_proto_msgTypes[14]
+	mi := &file_omni_secrets_v1_ops_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -941,10 +1262,111 @@ func (x *AbortRotationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortRotationResponse.ProtoReflect.Descriptor instead.
 func (*AbortRotationResponse) Descriptor() ([]byte, []int) {
-	return file_omni_secrets_v1_ops_proto_rawDescGZIP(), []int{14}
+	return file_omni_secrets_v1_ops_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *AbortRotationResponse) GetSecret() *SecretStatus {
+	if x != nil {
+		return x.Secret
+	}
+	return nil
+}
+
+// RecordRotationRequest says when a secret was rotated.
+type RecordRotationRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name of the secret in the catalog.
+	SecretType string `protobuf:"bytes,1,opt,name=secret_type,json=secretType,proto3" json:"secret_type,omitempty"`
+	// When, not in the future of the server's clock.
+	RotatedAt     *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=rotated_at,json=rotatedAt,proto3" json:"rotated_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordRotationRequest) Reset() {
+	*x = RecordRotationRequest{}
+	mi := &file_omni_secrets_v1_ops_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordRotationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordRotationRequest) ProtoMessage() {}
+
+func (x *RecordRotationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_omni_secrets_v1_ops_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordRotationRequest.ProtoReflect.Descriptor instead.
+func (*RecordRotationRequest) Descriptor() ([]byte, []int) {
+	return file_omni_secrets_v1_ops_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *RecordRotationRequest) GetSecretType() string {
+	if x != nil {
+		return x.SecretType
+	}
+	return ""
+}
+
+func (x *RecordRotationRequest) GetRotatedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RotatedAt
+	}
+	return nil
+}
+
+// RecordRotationResponse is the state of the secret after it.
+type RecordRotationResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its last_rotated_at and rotation_due_at follow from the time that was sent.
+	Secret        *SecretStatus `protobuf:"bytes,1,opt,name=secret,proto3" json:"secret,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordRotationResponse) Reset() {
+	*x = RecordRotationResponse{}
+	mi := &file_omni_secrets_v1_ops_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordRotationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordRotationResponse) ProtoMessage() {}
+
+func (x *RecordRotationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_omni_secrets_v1_ops_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordRotationResponse.ProtoReflect.Descriptor instead.
+func (*RecordRotationResponse) Descriptor() ([]byte, []int) {
+	return file_omni_secrets_v1_ops_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *RecordRotationResponse) GetSecret() *SecretStatus {
 	if x != nil {
 		return x.Secret
 	}
@@ -976,7 +1398,7 @@ type ListAuditEventsRequest struct {
 
 func (x *ListAuditEventsRequest) Reset() {
 	*x = ListAuditEventsRequest{}
-	mi := &file_omni_secrets_v1_ops_proto_msgTypes[15]
+	mi := &file_omni_secrets_v1_ops_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -988,7 +1410,7 @@ func (x *ListAuditEventsRequest) String() string {
 func (*ListAuditEventsRequest) ProtoMessage() {}
 
 func (x *ListAuditEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_omni_secrets_v1_ops_proto_msgTypes[15]
+	mi := &file_omni_secrets_v1_ops_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1001,7 +1423,7 @@ func (x *ListAuditEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditEventsRequest.ProtoReflect.Descriptor instead.
 func (*ListAuditEventsRequest) Descriptor() ([]byte, []int) {
-	return file_omni_secrets_v1_ops_proto_rawDescGZIP(), []int{15}
+	return file_omni_secrets_v1_ops_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ListAuditEventsRequest) GetSecretType() string {
@@ -1073,7 +1495,7 @@ type ListAuditEventsResponse struct {
 
 func (x *ListAuditEventsResponse) Reset() {
 	*x = ListAuditEventsResponse{}
-	mi := &file_omni_secrets_v1_ops_proto_msgTypes[16]
+	mi := &file_omni_secrets_v1_ops_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1085,7 +1507,7 @@ func (x *ListAuditEventsResponse) String() string {
 func (*ListAuditEventsResponse) ProtoMessage() {}
 
 func (x *ListAuditEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_omni_secrets_v1_ops_proto_msgTypes[16]
+	mi := &file_omni_secrets_v1_ops_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1098,7 +1520,7 @@ func (x *ListAuditEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditEventsResponse.ProtoReflect.Descriptor instead.
 func (*ListAuditEventsResponse) Descriptor() ([]byte, []int) {
-	return file_omni_secrets_v1_ops_proto_rawDescGZIP(), []int{16}
+	return file_omni_secrets_v1_ops_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ListAuditEventsResponse) GetEvents() []*AuditEvent {
@@ -1152,7 +1574,7 @@ type AuditEvent struct {
 
 func (x *AuditEvent) Reset() {
 	*x = AuditEvent{}
-	mi := &file_omni_secrets_v1_ops_proto_msgTypes[17]
+	mi := &file_omni_secrets_v1_ops_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1164,7 +1586,7 @@ func (x *AuditEvent) String() string {
 func (*AuditEvent) ProtoMessage() {}
 
 func (x *AuditEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_omni_secrets_v1_ops_proto_msgTypes[17]
+	mi := &file_omni_secrets_v1_ops_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1177,7 +1599,7 @@ func (x *AuditEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEvent.ProtoReflect.Descriptor instead.
 func (*AuditEvent) Descriptor() ([]byte, []int) {
-	return file_omni_secrets_v1_ops_proto_rawDescGZIP(), []int{17}
+	return file_omni_secrets_v1_ops_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *AuditEvent) GetEventId() string {
@@ -1287,7 +1709,7 @@ const file_omni_secrets_v1_ops_proto_rawDesc = "" +
 	"\x11GetStatusResponse\x127\n" +
 	"\asecrets\x18\x01 \x03(\v2\x1d.omni.secrets.v1.SecretStatusR\asecrets\x129\n" +
 	"\n" +
-	"updated_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\"\xdc\x06\n" +
+	"updated_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\"\xd4\t\n" +
 	"\fSecretStatus\x12\x1f\n" +
 	"\vsecret_type\x18\x01 \x01(\tR\n" +
 	"secretType\x12\x16\n" +
@@ -1307,10 +1729,20 @@ const file_omni_secrets_v1_ops_proto_rawDesc = "" +
 	"\x16break_glass_expires_at\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\x13breakGlassExpiresAt\x121\n" +
 	"\x14consecutive_failures\x18\x0f \x01(\rR\x13consecutiveFailures\x123\n" +
 	"\x13last_failure_reason\x18\x10 \x01(\tH\x02R\x11lastFailureReason\x88\x01\x01\x12)\n" +
-	"\x10survival_seconds\x18\x11 \x01(\x01R\x0fsurvivalSecondsB\x10\n" +
+	"\x10survival_seconds\x18\x11 \x01(\x01R\x0fsurvivalSeconds\x123\n" +
+	"\x13rotating_to_version\x18\x12 \x01(\tH\x03R\x11rotatingToVersion\x88\x01\x01\x12A\n" +
+	"\x0erotating_since\x18\x13 \x01(\v2\x1a.google.protobuf.TimestampR\rrotatingSince\x12$\n" +
+	"\vrotating_by\x18\x14 \x01(\tH\x04R\n" +
+	"rotatingBy\x88\x01\x01\x12*\n" +
+	"\x0epinned_version\x18\x15 \x01(\tH\x05R\rpinnedVersion\x88\x01\x01\x12&\n" +
+	"\x0fopen_follow_ups\x18\x16 \x01(\rR\ropenFollowUps\x12I\n" +
+	"\x13follow_up_opened_at\x18\x17 \x01(\v2\x1a.google.protobuf.TimestampR\x10followUpOpenedAtB\x10\n" +
 	"\x0e_cache_versionB\x14\n" +
 	"\x12_cache_age_secondsB\x16\n" +
-	"\x14_last_failure_reason\"\xad\x01\n" +
+	"\x14_last_failure_reasonB\x16\n" +
+	"\x14_rotating_to_versionB\x0e\n" +
+	"\f_rotating_byB\x11\n" +
+	"\x0f_pinned_version\"\xad\x01\n" +
 	"\x16ApplyBreakGlassRequest\x12(\n" +
 	"\vsecret_type\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\n" +
 	"secretType\x12'\n" +
@@ -1328,7 +1760,27 @@ const file_omni_secrets_v1_ops_proto_rawDesc = "" +
 	"\x16ClearBreakGlassRequest\x12(\n" +
 	"\vsecret_type\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\n" +
 	"secretType\"\x19\n" +
-	"\x17ClearBreakGlassResponse\"\xc4\x01\n" +
+	"\x17ClearBreakGlassResponse\"\x16\n" +
+	"\x14ListFollowUpsRequest\"Q\n" +
+	"\x15ListFollowUpsResponse\x128\n" +
+	"\n" +
+	"follow_ups\x18\x01 \x03(\v2\x19.omni.secrets.v1.FollowUpR\tfollowUps\"\xe6\x01\n" +
+	"\bFollowUp\x12\x1f\n" +
+	"\voverride_id\x18\x01 \x01(\tR\n" +
+	"overrideId\x12\x1f\n" +
+	"\vsecret_type\x18\x02 \x01(\tR\n" +
+	"secretType\x127\n" +
+	"\topened_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\bopenedAt\x12\x1d\n" +
+	"\n" +
+	"applied_by\x18\x04 \x01(\tR\tappliedBy\x12\x1b\n" +
+	"\x06reason\x18\x05 \x01(\tH\x00R\x06reason\x88\x01\x01\x12\x18\n" +
+	"\aoverdue\x18\x06 \x01(\bR\aoverdueB\t\n" +
+	"\a_reason\"X\n" +
+	"\x14CloseFollowUpRequest\x12(\n" +
+	"\voverride_id\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\n" +
+	"overrideId\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x17\n" +
+	"\x15CloseFollowUpResponse\"\xc4\x01\n" +
 	"\x16PreviewRotationRequest\x12(\n" +
 	"\vsecret_type\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\n" +
 	"secretType\x12G\n" +
@@ -1359,6 +1811,13 @@ const file_omni_secrets_v1_ops_proto_rawDesc = "" +
 	"\vsecret_type\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\n" +
 	"secretType\"N\n" +
 	"\x15AbortRotationResponse\x125\n" +
+	"\x06secret\x18\x01 \x01(\v2\x1d.omni.secrets.v1.SecretStatusR\x06secret\"\x84\x01\n" +
+	"\x15RecordRotationRequest\x12(\n" +
+	"\vsecret_type\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\n" +
+	"secretType\x12A\n" +
+	"\n" +
+	"rotated_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01R\trotatedAt\"O\n" +
+	"\x16RecordRotationResponse\x125\n" +
 	"\x06secret\x18\x01 \x01(\v2\x1d.omni.secrets.v1.SecretStatusR\x06secret\"\xa0\x02\n" +
 	"\x16ListAuditEventsRequest\x12\x1f\n" +
 	"\vsecret_type\x18\x01 \x01(\tR\n" +
@@ -1402,16 +1861,19 @@ const file_omni_secrets_v1_ops_proto_rawDesc = "" +
 	"\x13_gcp_secret_versionB\t\n" +
 	"\a_sourceB\r\n" +
 	"\v_request_idB\t\n" +
-	"\a_reason2\xa8\x06\n" +
+	"\a_reason2\xd0\b\n" +
 	"\n" +
 	"OpsService\x12W\n" +
 	"\tGetStatus\x12!.omni.secrets.v1.GetStatusRequest\x1a\".omni.secrets.v1.GetStatusResponse\"\x03\x90\x02\x01\x12d\n" +
 	"\x0fApplyBreakGlass\x12'.omni.secrets.v1.ApplyBreakGlassRequest\x1a(.omni.secrets.v1.ApplyBreakGlassResponse\x12d\n" +
-	"\x0fClearBreakGlass\x12'.omni.secrets.v1.ClearBreakGlassRequest\x1a(.omni.secrets.v1.ClearBreakGlassResponse\x12d\n" +
+	"\x0fClearBreakGlass\x12'.omni.secrets.v1.ClearBreakGlassRequest\x1a(.omni.secrets.v1.ClearBreakGlassResponse\x12c\n" +
+	"\rListFollowUps\x12%.omni.secrets.v1.ListFollowUpsRequest\x1a&.omni.secrets.v1.ListFollowUpsResponse\"\x03\x90\x02\x01\x12^\n" +
+	"\rCloseFollowUp\x12%.omni.secrets.v1.CloseFollowUpRequest\x1a&.omni.secrets.v1.CloseFollowUpResponse\x12d\n" +
 	"\x0fPreviewRotation\x12'.omni.secrets.v1.PreviewRotationRequest\x1a(.omni.secrets.v1.PreviewRotationResponse\x12^\n" +
 	"\rBeginRotation\x12%.omni.secrets.v1.BeginRotationRequest\x1a&.omni.secrets.v1.BeginRotationResponse\x12d\n" +
 	"\x0fPromoteRotation\x12'.omni.secrets.v1.PromoteRotationRequest\x1a(.omni.secrets.v1.PromoteRotationResponse\x12^\n" +
-	"\rAbortRotation\x12%.omni.secrets.v1.AbortRotationRequest\x1a&.omni.secrets.v1.AbortRotationResponse\x12i\n" +
+	"\rAbortRotation\x12%.omni.secrets.v1.AbortRotationRequest\x1a&.omni.secrets.v1.AbortRotationResponse\x12a\n" +
+	"\x0eRecordRotation\x12&.omni.secrets.v1.RecordRotationRequest\x1a'.omni.secrets.v1.RecordRotationResponse\x12i\n" +
 	"\x0fListAuditEvents\x12'.omni.secrets.v1.ListAuditEventsRequest\x1a(.omni.secrets.v1.ListAuditEventsResponse\"\x03\x90\x02\x01BFZDgithub.com/apex-tradebill/omni-secrets/gen/omni/secrets/v1;secretsv1b\x06proto3"
 
 var (
@@ -1426,7 +1888,7 @@ func file_omni_secrets_v1_ops_proto_rawDescGZIP() []byte {
 	return file_omni_secrets_v1_ops_proto_rawDescData
 }
 
-var file_omni_secrets_v1_ops_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_omni_secrets_v1_ops_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_omni_secrets_v1_ops_proto_goTypes = []any{
 	(*GetStatusRequest)(nil),        // 0: omni.secrets.v1.GetStatusRequest
 	(*GetStatusResponse)(nil),       // 1: omni.secrets.v1.GetStatusResponse
@@ -1435,57 +1897,76 @@ var file_omni_secrets_v1_ops_proto_goTypes = []any{
 	(*ApplyBreakGlassResponse)(nil), // 4: omni.secrets.v1.ApplyBreakGlassResponse
 	(*ClearBreakGlassRequest)(nil),  // 5: omni.secrets.v1.ClearBreakGlassRequest
 	(*ClearBreakGlassResponse)(nil), // 6: omni.secrets.v1.ClearBreakGlassResponse
-	(*PreviewRotationRequest)(nil),  // 7: omni.secrets.v1.PreviewRotationRequest
-	(*PreviewRotationResponse)(nil), // 8: omni.secrets.v1.PreviewRotationResponse
-	(*BeginRotationRequest)(nil),    // 9: omni.secrets.v1.BeginRotationRequest
-	(*BeginRotationResponse)(nil),   // 10: omni.secrets.v1.BeginRotationResponse
-	(*PromoteRotationRequest)(nil),  // 11: omni.secrets.v1.PromoteRotationRequest
-	(*PromoteRotationResponse)(nil), // 12: omni.secrets.v1.PromoteRotationResponse
-	(*AbortRotationRequest)(nil),    // 13: omni.secrets.v1.AbortRotationRequest
-	(*AbortRotationResponse)(nil),   // 14: omni.secrets.v1.AbortRotationResponse
-	(*ListAuditEventsRequest)(nil),  // 15: omni.secrets.v1.ListAuditEventsRequest
-	(*ListAuditEventsResponse)(nil), // 16: omni.secrets.v1.ListAuditEventsResponse
-	(*AuditEvent)(nil),              // 17: omni.secrets.v1.AuditEvent
-	(*timestamppb.Timestamp)(nil),   // 18: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),     // 19: google.protobuf.Duration
+	(*ListFollowUpsRequest)(nil),    // 7: omni.secrets.v1.ListFollowUpsRequest
+	(*ListFollowUpsResponse)(nil),   // 8: omni.secrets.v1.ListFollowUpsResponse
+	(*FollowUp)(nil),                // 9: omni.secrets.v1.FollowUp
+	(*CloseFollowUpRequest)(nil),    // 10: omni.secrets.v1.CloseFollowUpRequest
+	(*CloseFollowUpResponse)(nil),   // 11: omni.secrets.v1.CloseFollowUpResponse
+	(*PreviewRotationRequest)(nil),  // 12: omni.secrets.v1.PreviewRotationRequest
+	(*PreviewRotationResponse)(nil), // 13: omni.secrets.v1.PreviewRotationResponse
+	(*BeginRotationRequest)(nil),    // 14: omni.secrets.v1.BeginRotationRequest
+	(*BeginRotationResponse)(nil),   // 15: omni.secrets.v1.BeginRotationResponse
+	(*PromoteRotationRequest)(nil),  // 16: omni.secrets.v1.PromoteRotationRequest
+	(*PromoteRotationResponse)(nil), // 17: omni.secrets.v1.PromoteRotationResponse
+	(*AbortRotationRequest)(nil),    // 18: omni.secrets.v1.AbortRotationRequest
+	(*AbortRotationResponse)(nil),   // 19: omni.secrets.v1.AbortRotationResponse
+	(*RecordRotationRequest)(nil),   // 20: omni.secrets.v1.RecordRotationRequest
+	(*RecordRotationResponse)(nil),  // 21: omni.secrets.v1.RecordRotationResponse
+	(*ListAuditEventsRequest)(nil),  // 22: omni.secrets.v1.ListAuditEventsRequest
+	(*ListAuditEventsResponse)(nil), // 23: omni.secrets.v1.ListAuditEventsResponse
+	(*AuditEvent)(nil),              // 24: omni.secrets.v1.AuditEvent
+	(*timestamppb.Timestamp)(nil),   // 25: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),     // 26: google.protobuf.Duration
 }
 var file_omni_secrets_v1_ops_proto_depIdxs = []int32{
 	2,  // 0: omni.secrets.v1.GetStatusResponse.secrets:type_name -> omni.secrets.v1.SecretStatus
-	18, // 1: omni.secrets.v1.GetStatusResponse.updated_at:type_name -> google.protobuf.Timestamp
-	18, // 2: omni.secrets.v1.SecretStatus.rotation_due_at:type_name -> google.protobuf.Timestamp
-	18, // 3: omni.secrets.v1.SecretStatus.last_rotated_at:type_name -> google.protobuf.Timestamp
-	18, // 4: omni.secrets.v1.SecretStatus.last_validated_at:type_name -> google.protobuf.Timestamp
-	18, // 5: omni.secrets.v1.SecretStatus.break_glass_expires_at:type_name -> google.protobuf.Timestamp
-	19, // 6: omni.secrets.v1.PreviewRotationResponse.latency:type_name -> google.protobuf.Duration
-	2,  // 7: omni.secrets.v1.BeginRotationResponse.secret:type_name -> omni.secrets.v1.SecretStatus
-	2,  // 8: omni.secrets.v1.PromoteRotationResponse.secret:type_name -> omni.secrets.v1.SecretStatus
-	2,  // 9: omni.secrets.v1.AbortRotationResponse.secret:type_name -> omni.secrets.v1.SecretStatus
-	18, // 10: omni.secrets.v1.ListAuditEventsRequest.since:type_name -> google.protobuf.Timestamp
-	18, // 11: omni.secrets.v1.ListAuditEventsRequest.until:type_name -> google.protobuf.Timestamp
-	17, // 12: omni.secrets.v1.ListAuditEventsResponse.events:type_name -> omni.secrets.v1.AuditEvent
-	19, // 13: omni.secrets.v1.AuditEvent.duration:type_name -> google.protobuf.Duration
-	18, // 14: omni.secrets.v1.AuditEvent.recorded_at:type_name -> google.protobuf.Timestamp
-	0,  // 15: omni.secrets.v1.OpsService.GetStatus:input_type -> omni.secrets.v1.GetStatusRequest
-	3,  // 16: omni.secrets.v1.OpsService.ApplyBreakGlass:input_type -> omni.secrets.v1.ApplyBreakGlassRequest
-	5,  // 17: omni.secrets.v1.OpsService.ClearBreakGlass:input_type -> omni.secrets.v1.ClearBreakGlassRequest
-	7,  // 18: omni.secrets.v1.OpsService.PreviewRotation:input_type -> omni.secrets.v1.PreviewRotationRequest
-	9,  // 19: omni.secrets.v1.OpsService.BeginRotation:input_type -> omni.secrets.v1.BeginRotationRequest
-	11, // 20: omni.secrets.v1.OpsService.PromoteRotation:input_type -> omni.secrets.v1.PromoteRotationRequest
-	13, // 21: omni.secrets.v1.OpsService.AbortRotation:input_type -> omni.secrets.v1.AbortRotationRequest
-	15, // 22: omni.secrets.v1.OpsService.ListAuditEvents:input_type -> omni.secrets.v1.ListAuditEventsRequest
-	1,  // 23: omni.secrets.v1.OpsService.GetStatus:output_type -> omni.secrets.v1.GetStatusResponse
-	4,  // 24: omni.secrets.v1.OpsService.ApplyBreakGlass:output_type -> omni.secrets.v1.ApplyBreakGlassResponse
-	6,  // 25: omni.secrets.v1.OpsService.ClearBreakGlass:output_type -> omni.secrets.v1.ClearBreakGlassResponse
-	8,  // 26: omni.secrets.v1.OpsService.PreviewRotation:output_type -> omni.secrets.v1.PreviewRotationResponse
-	10, // 27: omni.secrets.v1.OpsService.BeginRotation:output_type -> omni.secrets.v1.BeginRotationResponse
-	12, // 28: omni.secrets.v1.OpsService.PromoteRotation:output_type -> omni.secrets.v1.PromoteRotationResponse
-	14, // 29: omni.secrets.v1.OpsService.AbortRotation:output_type -> omni.secrets.v1.AbortRotationResponse
-	16, // 30: omni.secrets.v1.OpsService.ListAuditEvents:output_type -> omni.secrets.v1.ListAuditEventsResponse
-	23, // [23:31] is the sub-list for method output_type
-	15, // [15:23] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	25, // 1: omni.secrets.v1.GetStatusResponse.updated_at:type_name -> google.protobuf.Timestamp
+	25, // 2: omni.secrets.v1.SecretStatus.rotation_due_at:type_name -> google.protobuf.Timestamp
+	25, // 3: omni.secrets.v1.SecretStatus.last_rotated_at:type_name -> google.protobuf.Timestamp
+	25, // 4: omni.secrets.v1.SecretStatus.last_validated_at:type_name -> google.protobuf.Timestamp
+	25, // 5: omni.secrets.v1.SecretStatus.break_glass_expires_at:type_name -> google.protobuf.Timestamp
+	25, // 6: omni.secrets.v1.SecretStatus.rotating_since:type_name -> google.protobuf.Timestamp
+	25, // 7: omni.secrets.v1.SecretStatus.follow_up_opened_at:type_name -> google.protobuf.Timestamp
+	9,  // 8: omni.secrets.v1.ListFollowUpsResponse.follow_ups:type_name -> omni.secrets.v1.FollowUp
+	25, // 9: omni.secrets.v1.FollowUp.opened_at:type_name -> google.protobuf.Timestamp
+	26, // 10: omni.secrets.v1.PreviewRotationResponse.latency:type_name -> google.protobuf.Duration
+	2,  // 11: omni.secrets.v1.BeginRotationResponse.secret:type_name -> omni.secrets.v1.SecretStatus
+	2,  // 12: omni.secrets.v1.PromoteRotationResponse.secret:type_name -> omni.secrets.v1.SecretStatus
+	2,  // 13: omni.secrets.v1.AbortRotationResponse.secret:type_name -> omni.secrets.v1.SecretStatus
+	25, // 14: omni.secrets.v1.RecordRotationRequest.rotated_at:type_name -> google.protobuf.Timestamp
+	2,  // 15: omni.secrets.v1.RecordRotationResponse.secret:type_name -> omni.secrets.v1.SecretStatus
+	25, // 16: omni.secrets.v1.ListAuditEventsRequest.since:type_name -> google.protobuf.Timestamp
+	25, // 17: omni.secrets.v1.ListAuditEventsRequest.until:type_name -> google.protobuf.Timestamp
+	24, // 18: omni.secrets.v1.ListAuditEventsResponse.events:type_name -> omni.secrets.v1.AuditEvent
+	26, // 19: omni.secrets.v1.AuditEvent.duration:type_name -> google.protobuf.Duration
+	25, // 20: omni.secrets.v1.AuditEvent.recorded_at:type_name -> google.protobuf.Timestamp
+	0,  // 21: omni.secrets.v1.OpsService.GetStatus:input_type -> omni.secrets.v1.GetStatusRequest
+	3,  // 22: omni.secrets.v1.OpsService.ApplyBreakGlass:input_type -> omni.secrets.v1.ApplyBreakGlassRequest
+	5,  // 23: omni.secrets.v1.OpsService.ClearBreakGlass:input_type -> omni.secrets.v1.ClearBreakGlassRequest
+	7,  // 24: omni.secrets.v1.OpsService.ListFollowUps:input_type -> omni.secrets.v1.ListFollowUpsRequest
+	10, // 25: omni.secrets.v1.OpsService.CloseFollowUp:input_type -> omni.secrets.v1.CloseFollowUpRequest
+	12, // 26: omni.secrets.v1.OpsService.PreviewRotation:input_type -> omni.secrets.v1.PreviewRotationRequest
+	14, // 27: omni.secrets.v1.OpsService.BeginRotation:input_type -> omni.secrets.v1.BeginRotationRequest
+	16, // 28: omni.secrets.v1.OpsService.PromoteRotation:input_type -> omni.secrets.v1.PromoteRotationRequest
+	18, // 29: omni.secrets.v1.OpsService.AbortRotation:input_type -> omni.secrets.v1.AbortRotationRequest
+	20, // 30: omni.secrets.v1.OpsService.RecordRotation:input_type -> omni.secrets.v1.RecordRotationRequest
+	22, // 31: omni.secrets.v1.OpsService.ListAuditEvents:input_type -> omni.secrets.v1.ListAuditEventsRequest
+	1,  // 32: omni.secrets.v1.OpsService.GetStatus:output_type -> omni.secrets.v1.GetStatusResponse
+	4,  // 33: omni.secrets.v1.OpsService.ApplyBreakGlass:output_type -> omni.secrets.v1.ApplyBreakGlassResponse
+	6,  // 34: omni.secrets.v1.OpsService.ClearBreakGlass:output_type -> omni.secrets.v1.ClearBreakGlassResponse
+	8,  // 35: omni.secrets.v1.OpsService.ListFollowUps:output_type -> omni.secrets.v1.ListFollowUpsResponse
+	11, // 36: omni.secrets.v1.OpsService.CloseFollowUp:output_type -> omni.secrets.v1.CloseFollowUpResponse
+	13, // 37: omni.secrets.v1.OpsService.PreviewRotation:output_type -> omni.secrets.v1.PreviewRotationResponse
+	15, // 38: omni.secrets.v1.OpsService.BeginRotation:output_type -> omni.secrets.v1.BeginRotationResponse
+	17, // 39: omni.secrets.v1.OpsService.PromoteRotation:output_type -> omni.secrets.v1.PromoteRotationResponse
+	19, // 40: omni.secrets.v1.OpsService.AbortRotation:output_type -> omni.secrets.v1.AbortRotationResponse
+	21, // 41: omni.secrets.v1.OpsService.RecordRotation:output_type -> omni.secrets.v1.RecordRotationResponse
+	23, // 42: omni.secrets.v1.OpsService.ListAuditEvents:output_type -> omni.secrets.v1.ListAuditEventsResponse
+	32, // [32:43] is the sub-list for method output_type
+	21, // [21:32] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_omni_secrets_v1_ops_proto_init() }
@@ -1494,15 +1975,16 @@ func file_omni_secrets_v1_ops_proto_init() {
 		return
 	}
 	file_omni_secrets_v1_ops_proto_msgTypes[2].OneofWrappers = []any{}
-	file_omni_secrets_v1_ops_proto_msgTypes[8].OneofWrappers = []any{}
-	file_omni_secrets_v1_ops_proto_msgTypes[17].OneofWrappers = []any{}
+	file_omni_secrets_v1_ops_proto_msgTypes[9].OneofWrappers = []any{}
+	file_omni_secrets_v1_ops_proto_msgTypes[13].OneofWrappers = []any{}
+	file_omni_secrets_v1_ops_proto_msgTypes[24].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_omni_secrets_v1_ops_proto_rawDesc), len(file_omni_secrets_v1_ops_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   18,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -43,6 +43,12 @@ const (
 	// OpsServiceClearBreakGlassProcedure is the fully-qualified name of the OpsService's
 	// ClearBreakGlass RPC.
 	OpsServiceClearBreakGlassProcedure = "/omni.secrets.v1.OpsService/ClearBreakGlass"
+	// OpsServiceListFollowUpsProcedure is the fully-qualified name of the OpsService's ListFollowUps
+	// RPC.
+	OpsServiceListFollowUpsProcedure = "/omni.secrets.v1.OpsService/ListFollowUps"
+	// OpsServiceCloseFollowUpProcedure is the fully-qualified name of the OpsService's CloseFollowUp
+	// RPC.
+	OpsServiceCloseFollowUpProcedure = "/omni.secrets.v1.OpsService/CloseFollowUp"
 	// OpsServicePreviewRotationProcedure is the fully-qualified name of the OpsService's
 	// PreviewRotation RPC.
 	OpsServicePreviewRotationProcedure = "/omni.secrets.v1.OpsService/PreviewRotation"
@@ -55,6 +61,9 @@ const (
 	// OpsServiceAbortRotationProcedure is the fully-qualified name of the OpsService's AbortRotation
 	// RPC.
 	OpsServiceAbortRotationProcedure = "/omni.secrets.v1.OpsService/AbortRotation"
+	// OpsServiceRecordRotationProcedure is the fully-qualified name of the OpsService's RecordRotation
+	// RPC.
+	OpsServiceRecordRotationProcedure = "/omni.secrets.v1.OpsService/RecordRotation"
 	// OpsServiceListAuditEventsProcedure is the fully-qualified name of the OpsService's
 	// ListAuditEvents RPC.
 	OpsServiceListAuditEventsProcedure = "/omni.secrets.v1.OpsService/ListAuditEvents"
@@ -74,14 +83,40 @@ type OpsServiceClient interface {
 	//
 	// NOT_FOUND with NO_BREAK_GLASS: there is none.
 	ClearBreakGlass(context.Context, *v1.ClearBreakGlassRequest) (*v1.ClearBreakGlassResponse, error)
+	// ListFollowUps lists what overrides have left to be done, the oldest first. Scope: ops.omni.secrets.read.
+	//
+	// Every override opens a follow-up: the value that was injected is known to more people and machines than before. A
+	// rotation of the secret closes it, or an operator who says why none is needed.
+	ListFollowUps(context.Context, *v1.ListFollowUpsRequest) (*v1.ListFollowUpsResponse, error)
+	// CloseFollowUp closes a follow-up without a rotation. Scope: ops.omni.secrets.breakglass.
+	//
+	// NOT_FOUND with NO_FOLLOW_UP: none with this id is open.
+	CloseFollowUp(context.Context, *v1.CloseFollowUpRequest) (*v1.CloseFollowUpResponse, error)
 	// PreviewRotation fetches a version and checks it, without a change to what is served. Scope: ops.omni.secrets.rotate.
+	// A version that does not pass is an answer, not an error.
+	//
+	// FAILED_PRECONDITION with ROTATION_IN_PROGRESS: the secret rotates to another version.
 	PreviewRotation(context.Context, *v1.PreviewRotationRequest) (*v1.PreviewRotationResponse, error)
-	// BeginRotation begins the rotation of a secret to a version. Scope: ops.omni.secrets.rotate.
+	// BeginRotation begins the rotation of a secret to a version that passes the checks of a preview. What is served stays
+	// the same until the rotation is promoted or aborted. Scope: ops.omni.secrets.rotate.
+	//
+	// FAILED_PRECONDITION with ROTATION_IN_PROGRESS, SECRET_DEPRECATED, or VERSION_REJECTED: the version did not pass.
+	// UNAVAILABLE with VERSION_UNAVAILABLE: the backend does not answer, so it could not be checked.
 	BeginRotation(context.Context, *v1.BeginRotationRequest) (*v1.BeginRotationResponse, error)
 	// PromoteRotation ends a rotation: its version is served from then on. Scope: ops.omni.secrets.rotate.
+	//
+	// FAILED_PRECONDITION with NO_ROTATION, SECRET_DEPRECATED, or VERSION_REJECTED: the version cannot be read any more.
+	// UNAVAILABLE with VERSION_UNAVAILABLE: the backend does not answer.
 	PromoteRotation(context.Context, *v1.PromoteRotationRequest) (*v1.PromoteRotationResponse, error)
-	// AbortRotation ends a rotation: everything stays as it was before. Scope: ops.omni.secrets.rotate.
+	// AbortRotation ends a rotation: what was served when it began is served on. Scope: ops.omni.secrets.rotate.
+	//
+	// FAILED_PRECONDITION with NO_ROTATION or SECRET_DEPRECATED.
 	AbortRotation(context.Context, *v1.AbortRotationRequest) (*v1.AbortRotationResponse, error)
+	// RecordRotation records that a secret was rotated elsewhere: the next deadline counts from there. A version that
+	// appears behind the alias of the catalog is recorded by itself. Scope: ops.omni.secrets.rotate.
+	//
+	// FAILED_PRECONDITION with ROTATION_IN_PROGRESS or SECRET_DEPRECATED.
+	RecordRotation(context.Context, *v1.RecordRotationRequest) (*v1.RecordRotationResponse, error)
 	// ListAuditEvents returns a page of the audit trail, the last recorded first. Scope: ops.omni.secrets.audit.
 	ListAuditEvents(context.Context, *v1.ListAuditEventsRequest) (*v1.ListAuditEventsResponse, error)
 }
@@ -116,6 +151,19 @@ func NewOpsServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...
 			connect.WithSchema(opsServiceMethods.ByName("ClearBreakGlass")),
 			connect.WithClientOptions(opts...),
 		),
+		listFollowUps: connect.NewClient[v1.ListFollowUpsRequest, v1.ListFollowUpsResponse](
+			httpClient,
+			baseURL+OpsServiceListFollowUpsProcedure,
+			connect.WithSchema(opsServiceMethods.ByName("ListFollowUps")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		closeFollowUp: connect.NewClient[v1.CloseFollowUpRequest, v1.CloseFollowUpResponse](
+			httpClient,
+			baseURL+OpsServiceCloseFollowUpProcedure,
+			connect.WithSchema(opsServiceMethods.ByName("CloseFollowUp")),
+			connect.WithClientOptions(opts...),
+		),
 		previewRotation: connect.NewClient[v1.PreviewRotationRequest, v1.PreviewRotationResponse](
 			httpClient,
 			baseURL+OpsServicePreviewRotationProcedure,
@@ -140,6 +188,12 @@ func NewOpsServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...
 			connect.WithSchema(opsServiceMethods.ByName("AbortRotation")),
 			connect.WithClientOptions(opts...),
 		),
+		recordRotation: connect.NewClient[v1.RecordRotationRequest, v1.RecordRotationResponse](
+			httpClient,
+			baseURL+OpsServiceRecordRotationProcedure,
+			connect.WithSchema(opsServiceMethods.ByName("RecordRotation")),
+			connect.WithClientOptions(opts...),
+		),
 		listAuditEvents: connect.NewClient[v1.ListAuditEventsRequest, v1.ListAuditEventsResponse](
 			httpClient,
 			baseURL+OpsServiceListAuditEventsProcedure,
@@ -155,10 +209,13 @@ type opsServiceClient struct {
 	getStatus       *connect.Client[v1.GetStatusRequest, v1.GetStatusResponse]
 	applyBreakGlass *connect.Client[v1.ApplyBreakGlassRequest, v1.ApplyBreakGlassResponse]
 	clearBreakGlass *connect.Client[v1.ClearBreakGlassRequest, v1.ClearBreakGlassResponse]
+	listFollowUps   *connect.Client[v1.ListFollowUpsRequest, v1.ListFollowUpsResponse]
+	closeFollowUp   *connect.Client[v1.CloseFollowUpRequest, v1.CloseFollowUpResponse]
 	previewRotation *connect.Client[v1.PreviewRotationRequest, v1.PreviewRotationResponse]
 	beginRotation   *connect.Client[v1.BeginRotationRequest, v1.BeginRotationResponse]
 	promoteRotation *connect.Client[v1.PromoteRotationRequest, v1.PromoteRotationResponse]
 	abortRotation   *connect.Client[v1.AbortRotationRequest, v1.AbortRotationResponse]
+	recordRotation  *connect.Client[v1.RecordRotationRequest, v1.RecordRotationResponse]
 	listAuditEvents *connect.Client[v1.ListAuditEventsRequest, v1.ListAuditEventsResponse]
 }
 
@@ -183,6 +240,24 @@ func (c *opsServiceClient) ApplyBreakGlass(ctx context.Context, req *v1.ApplyBre
 // ClearBreakGlass calls omni.secrets.v1.OpsService.ClearBreakGlass.
 func (c *opsServiceClient) ClearBreakGlass(ctx context.Context, req *v1.ClearBreakGlassRequest) (*v1.ClearBreakGlassResponse, error) {
 	response, err := c.clearBreakGlass.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// ListFollowUps calls omni.secrets.v1.OpsService.ListFollowUps.
+func (c *opsServiceClient) ListFollowUps(ctx context.Context, req *v1.ListFollowUpsRequest) (*v1.ListFollowUpsResponse, error) {
+	response, err := c.listFollowUps.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// CloseFollowUp calls omni.secrets.v1.OpsService.CloseFollowUp.
+func (c *opsServiceClient) CloseFollowUp(ctx context.Context, req *v1.CloseFollowUpRequest) (*v1.CloseFollowUpResponse, error) {
+	response, err := c.closeFollowUp.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
 	}
@@ -225,6 +300,15 @@ func (c *opsServiceClient) AbortRotation(ctx context.Context, req *v1.AbortRotat
 	return nil, err
 }
 
+// RecordRotation calls omni.secrets.v1.OpsService.RecordRotation.
+func (c *opsServiceClient) RecordRotation(ctx context.Context, req *v1.RecordRotationRequest) (*v1.RecordRotationResponse, error) {
+	response, err := c.recordRotation.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // ListAuditEvents calls omni.secrets.v1.OpsService.ListAuditEvents.
 func (c *opsServiceClient) ListAuditEvents(ctx context.Context, req *v1.ListAuditEventsRequest) (*v1.ListAuditEventsResponse, error) {
 	response, err := c.listAuditEvents.CallUnary(ctx, connect.NewRequest(req))
@@ -248,14 +332,40 @@ type OpsServiceHandler interface {
 	//
 	// NOT_FOUND with NO_BREAK_GLASS: there is none.
 	ClearBreakGlass(context.Context, *v1.ClearBreakGlassRequest) (*v1.ClearBreakGlassResponse, error)
+	// ListFollowUps lists what overrides have left to be done, the oldest first. Scope: ops.omni.secrets.read.
+	//
+	// Every override opens a follow-up: the value that was injected is known to more people and machines than before. A
+	// rotation of the secret closes it, or an operator who says why none is needed.
+	ListFollowUps(context.Context, *v1.ListFollowUpsRequest) (*v1.ListFollowUpsResponse, error)
+	// CloseFollowUp closes a follow-up without a rotation. Scope: ops.omni.secrets.breakglass.
+	//
+	// NOT_FOUND with NO_FOLLOW_UP: none with this id is open.
+	CloseFollowUp(context.Context, *v1.CloseFollowUpRequest) (*v1.CloseFollowUpResponse, error)
 	// PreviewRotation fetches a version and checks it, without a change to what is served. Scope: ops.omni.secrets.rotate.
+	// A version that does not pass is an answer, not an error.
+	//
+	// FAILED_PRECONDITION with ROTATION_IN_PROGRESS: the secret rotates to another version.
 	PreviewRotation(context.Context, *v1.PreviewRotationRequest) (*v1.PreviewRotationResponse, error)
-	// BeginRotation begins the rotation of a secret to a version. Scope: ops.omni.secrets.rotate.
+	// BeginRotation begins the rotation of a secret to a version that passes the checks of a preview. What is served stays
+	// the same until the rotation is promoted or aborted. Scope: ops.omni.secrets.rotate.
+	//
+	// FAILED_PRECONDITION with ROTATION_IN_PROGRESS, SECRET_DEPRECATED, or VERSION_REJECTED: the version did not pass.
+	// UNAVAILABLE with VERSION_UNAVAILABLE: the backend does not answer, so it could not be checked.
 	BeginRotation(context.Context, *v1.BeginRotationRequest) (*v1.BeginRotationResponse, error)
 	// PromoteRotation ends a rotation: its version is served from then on. Scope: ops.omni.secrets.rotate.
+	//
+	// FAILED_PRECONDITION with NO_ROTATION, SECRET_DEPRECATED, or VERSION_REJECTED: the version cannot be read any more.
+	// UNAVAILABLE with VERSION_UNAVAILABLE: the backend does not answer.
 	PromoteRotation(context.Context, *v1.PromoteRotationRequest) (*v1.PromoteRotationResponse, error)
-	// AbortRotation ends a rotation: everything stays as it was before. Scope: ops.omni.secrets.rotate.
+	// AbortRotation ends a rotation: what was served when it began is served on. Scope: ops.omni.secrets.rotate.
+	//
+	// FAILED_PRECONDITION with NO_ROTATION or SECRET_DEPRECATED.
 	AbortRotation(context.Context, *v1.AbortRotationRequest) (*v1.AbortRotationResponse, error)
+	// RecordRotation records that a secret was rotated elsewhere: the next deadline counts from there. A version that
+	// appears behind the alias of the catalog is recorded by itself. Scope: ops.omni.secrets.rotate.
+	//
+	// FAILED_PRECONDITION with ROTATION_IN_PROGRESS or SECRET_DEPRECATED.
+	RecordRotation(context.Context, *v1.RecordRotationRequest) (*v1.RecordRotationResponse, error)
 	// ListAuditEvents returns a page of the audit trail, the last recorded first. Scope: ops.omni.secrets.audit.
 	ListAuditEvents(context.Context, *v1.ListAuditEventsRequest) (*v1.ListAuditEventsResponse, error)
 }
@@ -286,6 +396,19 @@ func NewOpsServiceHandler(svc OpsServiceHandler, opts ...connect.HandlerOption) 
 		connect.WithSchema(opsServiceMethods.ByName("ClearBreakGlass")),
 		connect.WithHandlerOptions(opts...),
 	)
+	opsServiceListFollowUpsHandler := connect.NewUnaryHandlerSimple(
+		OpsServiceListFollowUpsProcedure,
+		svc.ListFollowUps,
+		connect.WithSchema(opsServiceMethods.ByName("ListFollowUps")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	opsServiceCloseFollowUpHandler := connect.NewUnaryHandlerSimple(
+		OpsServiceCloseFollowUpProcedure,
+		svc.CloseFollowUp,
+		connect.WithSchema(opsServiceMethods.ByName("CloseFollowUp")),
+		connect.WithHandlerOptions(opts...),
+	)
 	opsServicePreviewRotationHandler := connect.NewUnaryHandlerSimple(
 		OpsServicePreviewRotationProcedure,
 		svc.PreviewRotation,
@@ -310,6 +433,12 @@ func NewOpsServiceHandler(svc OpsServiceHandler, opts ...connect.HandlerOption) 
 		connect.WithSchema(opsServiceMethods.ByName("AbortRotation")),
 		connect.WithHandlerOptions(opts...),
 	)
+	opsServiceRecordRotationHandler := connect.NewUnaryHandlerSimple(
+		OpsServiceRecordRotationProcedure,
+		svc.RecordRotation,
+		connect.WithSchema(opsServiceMethods.ByName("RecordRotation")),
+		connect.WithHandlerOptions(opts...),
+	)
 	opsServiceListAuditEventsHandler := connect.NewUnaryHandlerSimple(
 		OpsServiceListAuditEventsProcedure,
 		svc.ListAuditEvents,
@@ -325,6 +454,10 @@ func NewOpsServiceHandler(svc OpsServiceHandler, opts ...connect.HandlerOption) 
 			opsServiceApplyBreakGlassHandler.ServeHTTP(w, r)
 		case OpsServiceClearBreakGlassProcedure:
 			opsServiceClearBreakGlassHandler.ServeHTTP(w, r)
+		case OpsServiceListFollowUpsProcedure:
+			opsServiceListFollowUpsHandler.ServeHTTP(w, r)
+		case OpsServiceCloseFollowUpProcedure:
+			opsServiceCloseFollowUpHandler.ServeHTTP(w, r)
 		case OpsServicePreviewRotationProcedure:
 			opsServicePreviewRotationHandler.ServeHTTP(w, r)
 		case OpsServiceBeginRotationProcedure:
@@ -333,6 +466,8 @@ func NewOpsServiceHandler(svc OpsServiceHandler, opts ...connect.HandlerOption) 
 			opsServicePromoteRotationHandler.ServeHTTP(w, r)
 		case OpsServiceAbortRotationProcedure:
 			opsServiceAbortRotationHandler.ServeHTTP(w, r)
+		case OpsServiceRecordRotationProcedure:
+			opsServiceRecordRotationHandler.ServeHTTP(w, r)
 		case OpsServiceListAuditEventsProcedure:
 			opsServiceListAuditEventsHandler.ServeHTTP(w, r)
 		default:
@@ -356,6 +491,14 @@ func (UnimplementedOpsServiceHandler) ClearBreakGlass(context.Context, *v1.Clear
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("omni.secrets.v1.OpsService.ClearBreakGlass is not implemented"))
 }
 
+func (UnimplementedOpsServiceHandler) ListFollowUps(context.Context, *v1.ListFollowUpsRequest) (*v1.ListFollowUpsResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("omni.secrets.v1.OpsService.ListFollowUps is not implemented"))
+}
+
+func (UnimplementedOpsServiceHandler) CloseFollowUp(context.Context, *v1.CloseFollowUpRequest) (*v1.CloseFollowUpResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("omni.secrets.v1.OpsService.CloseFollowUp is not implemented"))
+}
+
 func (UnimplementedOpsServiceHandler) PreviewRotation(context.Context, *v1.PreviewRotationRequest) (*v1.PreviewRotationResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("omni.secrets.v1.OpsService.PreviewRotation is not implemented"))
 }
@@ -370,6 +513,10 @@ func (UnimplementedOpsServiceHandler) PromoteRotation(context.Context, *v1.Promo
 
 func (UnimplementedOpsServiceHandler) AbortRotation(context.Context, *v1.AbortRotationRequest) (*v1.AbortRotationResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("omni.secrets.v1.OpsService.AbortRotation is not implemented"))
+}
+
+func (UnimplementedOpsServiceHandler) RecordRotation(context.Context, *v1.RecordRotationRequest) (*v1.RecordRotationResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("omni.secrets.v1.OpsService.RecordRotation is not implemented"))
 }
 
 func (UnimplementedOpsServiceHandler) ListAuditEvents(context.Context, *v1.ListAuditEventsRequest) (*v1.ListAuditEventsResponse, error) {
