@@ -220,6 +220,14 @@ func (m Metadata) Standing() Standing {
 	return Standing{Type: m.Type, Status: m.Status, Newest: m.NewestVersion, Pinned: m.PinnedVersion}
 }
 
+// RotationAt is where the secret stands against its deadline at now. A deprecated one has none any more.
+func (m Metadata) RotationAt(now time.Time) RotationState {
+	if m.Status == RotationDeprecated {
+		return RotationCurrent
+	}
+	return RotationStateAt(m.RotationDueAt, now)
+}
+
 // NewMetadata is the first row of a catalog entry: its first rotation is due one period from now.
 func NewMetadata(e Entry, environment string, now time.Time) Metadata {
 	return Metadata{

@@ -3,6 +3,7 @@ package domain_test
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/apex-tradebill/omni-secrets/domain"
 )
@@ -99,4 +100,15 @@ func TestStandingThroughRotations(t *testing.T) {
 	want("back to an older one begun", domain.RotationRotating, "9", "9")
 	s = s.Promoted()
 	want("promoted", domain.RotationActive, "9", "6")
+}
+
+func TestDeprecatedSecretIsNeverOverdue(t *testing.T) {
+	due := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+	for status, want := range map[domain.RotationStatus]domain.RotationState{
+		domain.RotationActive: domain.RotationOverdue, domain.RotationRotating: domain.RotationOverdue, domain.RotationDeprecated: domain.RotationCurrent,
+	} {
+		if got := (domain.Metadata{Status: status, RotationDueAt: due}).RotationAt(due.Add(time.Hour)); got != want {
+			t.Errorf("%s: %s, want %s", status, got, want)
+		}
+	}
 }

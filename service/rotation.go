@@ -77,7 +77,7 @@ func (s *Service) checkRotations(ctx context.Context) {
 	for _, sl := range s.order {
 		row := s.rotations.metadata(sl.entry, s.cfg.Environment, now)
 		last := s.rotations.states[row.Type]
-		checked := checkedState{state: domain.RotationStateAt(row.RotationDueAt, now), consecutive: 1}
+		checked := checkedState{state: row.RotationAt(now), consecutive: 1}
 		if last.state == checked.state {
 			checked.consecutive += last.consecutive
 		}

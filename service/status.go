@@ -65,7 +65,7 @@ func (s *Service) status(sl *slot, now time.Time) SecretStatus {
 		InProgress: v.standing.Rotation,
 	}
 	st.FollowUps, st.FollowUpOpenedAt = s.followUps.of(sl.entry.Type)
-	st.Rotation = domain.RotationStateAt(st.RotationDueAt, now)
+	st.Rotation = st.RotationAt(now)
 	if served, ok := sl.serve(now); ok {
 		st.Source, st.Version, st.Age, st.Stale = served.Source, served.Version, served.Age(now), served.Stale
 	}
