@@ -413,3 +413,23 @@ func submatches(text, pattern string) map[string]string {
 	}
 	return found
 }
+
+// TestImagesAreBuiltOfAllThatTheProgramsImport keeps .dockerignore from leaving out a folder: the build of the images
+// would say so, but that takes minutes.
+func TestImagesAreBuiltOfAllThatTheProgramsImport(t *testing.T) {
+	const module = "github.com/apex-tradebill/omni-secrets/"
+	list := exec.CommandContext(t.Context(), "go", "list", "-deps", "./cmd/...")
+	list.Dir = ".."
+	packages, err := list.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ignore := strings.Split(read(t, ".dockerignore"), "\n")
+	for pkg := range strings.Lines(string(packages)) {
+		path, ours := strings.CutPrefix(strings.TrimSpace(pkg), module)
+		folder, _, _ := strings.Cut(path, "/")
+		if ours && !slices.Contains(ignore, "!"+folder) {
+			t.Errorf("%s is not in the images: .dockerignore lacks !%s", path, folder)
+		}
+	}
+}

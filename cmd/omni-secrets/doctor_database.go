@@ -124,7 +124,7 @@ func checkRotation(ctx context.Context, db database, catalog domain.Catalog, now
 			continue
 		}
 		var when string
-		switch domain.RotationStateAt(row.RotationDueAt, now) {
+		switch row.RotationAt(now) {
 		case domain.RotationCurrent:
 			current++
 			continue
