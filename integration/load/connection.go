@@ -24,6 +24,7 @@ type connection struct {
 	want    []byte // is part of each body
 	sent    int
 	took    histogram
+	unsent  uint64
 }
 
 func dial(ctx context.Context, address string, request, want []byte) (*connection, error) {
@@ -128,7 +129,7 @@ func (p pool) close() error {
 // prepare forgets what was measured and bounds what comes.
 func (p pool) prepare(until time.Time) error {
 	for _, c := range p {
-		c.took = histogram{}
+		c.took, c.unsent = histogram{}, 0
 		if err := c.SetDeadline(until); err != nil {
 			return err
 		}

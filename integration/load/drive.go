@@ -11,12 +11,12 @@ const patience = 30 * time.Second
 
 // driven is what a pool measured.
 type driven struct {
-	took    histogram
+	took    histogram // of unsent requests too
 	elapsed time.Duration
 	unsent  uint64 // requests of an open loop that were due and for which no connection became free
 }
 
-// closedLoop lets each connection send its next request when it has the answer to the last, for d.
+// closedLoop lets each connection send its next request when it has the answer to the last, for d, and one at least.
 func (p pool) closedLoop(ctx context.Context, d time.Duration) (driven, error) {
 	began := time.Now()
 	end := began.Add(d)
@@ -24,7 +24,7 @@ func (p pool) closedLoop(ctx context.Context, d time.Duration) (driven, error) {
 		return driven{}, err
 	}
 	err := p.each(ctx, func(c *connection) error {
-		for now := time.Now(); now.Before(end); {
+		for now, first := time.Now(), true; first || now.Before(end); first = false {
 			if err := c.exchange(); err != nil {
 				return err
 			}
@@ -39,7 +39,7 @@ func (p pool) closedLoop(ctx context.Context, d time.Duration) (driven, error) {
 
 // openLoop sends rate requests a second for d, each on the connection that is free first. A latency counts from when
 // the request was due, so that one that had to wait for slow answers shows it. After twice d those that are still
-// waiting are given up, and count as having taken until then. newSleeper is that of this file's neighbours.
+// waiting are given up, and count as having taken until then; but each connection sends its first.
 func (p pool) openLoop(ctx context.Context, d time.Duration, rate float64, newSleeper sleeper) (driven, error) {
 	began := time.Now()
 	giveUp := began.Add(2 * d)
@@ -55,16 +55,12 @@ func (p pool) openLoop(ctx context.Context, d time.Duration, rate float64, newSl
 		defer end()
 		pace(pacing, due, began, int(rate*d.Seconds()), rate, sleep)
 	})
-	unsent := make([]histogram, len(p))
-	at := make(map[*connection]int, len(p))
-	for i, c := range p {
-		at[c] = i
-	}
 	err := p.each(ctx, func(c *connection) error {
 		for intended := range due {
 			now := time.Now()
-			if now.After(giveUp) {
-				unsent[at[c]].add(now.Sub(intended))
+			if now.After(giveUp) && c.took.n > 0 {
+				c.took.add(now.Sub(intended))
+				c.unsent++
 				continue
 			}
 			if err := c.exchange(); err != nil {
@@ -77,12 +73,7 @@ func (p pool) openLoop(ctx context.Context, d time.Duration, rate float64, newSl
 	})
 	stop()
 	pacer.Wait()
-	total := p.total(began)
-	for i := range unsent {
-		total.took.merge(&unsent[i])
-		total.unsent += unsent[i].n
-	}
-	return total, err
+	return p.total(began), err
 }
 
 // sleeper returns a sleep for one goroutine, and what it must call after the last.
@@ -125,6 +116,7 @@ func (p pool) total(began time.Time) driven {
 	d := driven{elapsed: time.Since(began)}
 	for _, c := range p {
 		d.took.merge(&c.took)
+		d.unsent += c.unsent
 	}
 	return d
 }

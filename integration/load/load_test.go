@@ -53,10 +53,15 @@ func wantReport(t *testing.T, text []byte) {
 		if one.Server != []string{bareName, sqliteName}[i%2] || one.Connections != []int{1, 4}[i/2] || one.Requests == 0 {
 			t.Errorf("result %d is of %s at %d connections, %d requests", i, one.Server, one.Connections, one.Requests)
 		}
-		for _, m := range metrics {
-			linuxOnly := m.key == cpuTime || m.key == cpuTimeDrained || m.key == residentBytes
-			if got := one.Metrics[m.key]; (got.Median <= 0 || got.ToBare == nil) && (!linuxOnly || runtime.GOOS == "linux") {
-				t.Errorf("%s at %d connections: %s is %+v", one.Server, one.Connections, m.key, got)
+		wanted := []string{
+			"requestsPerSecond", "p50Micros", "p99Micros", "p999Micros", "allocationsPerRequest", "allocatedBytesPerRequest",
+		}
+		if runtime.GOOS == "linux" {
+			wanted = append(wanted, "cpuMicrosPerRequest", "cpuMicrosPerRequestDrained", "residentBytes")
+		}
+		for _, key := range wanted {
+			if got := one.Metrics[key]; got.Median <= 0 || got.ToBare == nil || got.ToBare.Median <= 0 {
+				t.Errorf("%s at %d connections: %s is %+v", one.Server, one.Connections, key, got)
 			}
 		}
 	}

@@ -183,7 +183,7 @@ func (r *report) writeTables(w io.Writer) error {
 	var rows [][]string
 	for i, one := range r.Results {
 		if len(rows) == 0 {
-			header := []string{fmt.Sprintf("%d connections", one.Connections)}
+			header := []string{fmt.Sprintf("connections: %d", one.Connections)}
 			for _, m := range metrics {
 				header = append(header, m.title)
 			}
