@@ -52,6 +52,10 @@ bench: ## Run the benchmarks that match BENCH, COUNT times, and summarize them (
 	go test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) ./... | tee bin/bench.txt
 	$(benchstat) bin/bench.txt
 
+.PHONY: load
+load: ## Measure a cached read beside a bare handler, some five minutes; ARGS are its flags (-help)
+	go run ./integration/load $(ARGS)
+
 .PHONY: proto
 proto: ## Check the wire contract (proto/) and generate gen/ from it
 	.ci/proto

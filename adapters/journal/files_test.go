@@ -9,6 +9,8 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -243,23 +245,33 @@ func TestAppendDoesNotAllocate(t *testing.T) {
 	}
 }
 
+// BenchmarkAppend is an event's way into the journal, for one writer and for those that share a write and its fsync.
 func BenchmarkAppend(b *testing.B) {
-	for _, sync := range []bool{false, true} {
-		b.Run(fmt.Sprintf("sync=%v", sync), func(b *testing.B) {
-			config := configIn(b.TempDir())
-			config.Sync, config.MaxBytes = sync, 1<<40
-			j := open(b, config)
-			e, ctx := event(1), b.Context()
-			b.SetParallelism(16)
-			b.ReportAllocs()
-			b.RunParallel(func(pb *testing.PB) {
-				for pb.Next() {
-					if err := j.Append(ctx, e); err != nil {
-						b.Error(err)
-					}
+	for _, fsync := range []bool{false, true} {
+		for _, writers := range []int{1, 32} {
+			b.Run(fmt.Sprintf("sync=%v/writers=%d", fsync, writers), func(b *testing.B) {
+				config := configIn(b.TempDir())
+				config.Sync, config.MaxBytes = fsync, 1<<40
+				j := open(b, config)
+				e, ctx := event(1), b.Context()
+				b.ReportAllocs()
+				b.ResetTimer()
+				var left atomic.Int64
+				left.Store(int64(b.N))
+				var writing sync.WaitGroup
+				for range writers {
+					writing.Go(func() {
+						for left.Add(-1) >= 0 {
+							if err := j.Append(ctx, e); err != nil {
+								b.Error(err)
+								return
+							}
+						}
+					})
 				}
+				writing.Wait()
 			})
-		})
+		}
 	}
 }
 
