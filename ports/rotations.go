@@ -11,8 +11,8 @@ import (
 // processes: of those that would take the same step exactly one gets true, the others store nothing.
 type Rotations interface {
 	// BeginRotation stores r as in progress and makes next the secret's standing. It reports false unless the secret's
-	// status is active.
-	BeginRotation(ctx context.Context, r domain.Rotation, next domain.Standing, event domain.Event) (bool, error)
+	// status is active and its newest version is newest.
+	BeginRotation(ctx context.Context, r domain.Rotation, newest string, next domain.Standing, event domain.Event) (bool, error)
 
 	// EndRotation ends the rotation with this id and makes next the secret's standing. A rotation that counts, that is
 	// one whose rotated is not zero, moves the deadline and closes the open follow-ups of the secret that were opened
@@ -20,14 +20,14 @@ type Rotations interface {
 	EndRotation(ctx context.Context, id string, end domain.RotationEnd, next domain.Standing, rotated domain.Rotated, event domain.Event) (bool, error)
 
 	// RecordRotation does the same for a rotation that was made elsewhere. It reports false unless the secret's newest
-	// version is newest and no rotation of it is in progress.
+	// version is newest, its status is that of next, and no rotation of it is in progress.
 	RecordRotation(ctx context.Context, newest string, next domain.Standing, rotated domain.Rotated, event domain.Event) (bool, error)
 
 	// NoteVersion makes version the newest version of a secret that has none yet, and returns the one that it has now;
 	// "" for a secret without a row.
 	NoteVersion(ctx context.Context, t domain.SecretType, version string) (newest string, err error)
 
-	// Standings returns those that are not plain: where a version is pinned or the status is not active.
+	// Standings returns that of every secret.
 	Standings(ctx context.Context) ([]domain.Standing, error)
 }
 

@@ -15,7 +15,7 @@ var ErrReplay = errors.New("this envelope was used before")
 type Metadata interface {
 	// EnsureMetadata inserts the rows that are missing and brings the descriptive columns of the others
 	// (environment, backend, reference, alias, owner) up to date; rotation state is never overwritten, but a secret
-	// that is another one now, by its backend, reference or alias, forgets its newest and its pinned version. For
+	// that is another one now, by its backend, reference or alias, forgets its newest and its pinned version, and a rotation of it that is in progress is aborted. For
 	// each row that it inserted or changed it stores event(type), all in one transaction.
 	EnsureMetadata(ctx context.Context, rows []domain.Metadata, event func(domain.SecretType) domain.Event) error
 

@@ -87,7 +87,7 @@ func (s *Service) stateUnavailable(ctx context.Context, doing string, err error)
 	s.log.ErrorContext(ctx, "the database did not take a request", "doing", doing, "err", err)
 	return &domain.Error{
 		Code:       domain.CodeStateUnavailable,
-		Message:    "the database is not available, so nothing was changed; try again",
+		Message:    "the database does not answer, so nothing was changed, or it cannot be known; look at the status and try again",
 		RetryAfter: time.Second, Err: fmt.Errorf("%s: %w", doing, err),
 	}
 }

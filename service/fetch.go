@@ -1,6 +1,7 @@
 package service
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -86,8 +87,12 @@ func (s *Service) fetch(sl *slot, f *flight) {
 		f.err = err
 		before, after := sl.changeLocked(func(v *view) {
 			if err == nil {
+				v.rotated = rotated(v, got)
 				v.state = sl.policy.Succeed(got, e.Backend, began, s.cfg.Spread())
 				v.found, v.replaceBy = found, time.Time{}
+				if standing.Find(found) != domain.FoundBehind {
+					v.rolledBack = ""
+				}
 			} else {
 				v.state = sl.policy.Fail(v.state, reason, now, s.cfg.Spread())
 			}
@@ -106,18 +111,37 @@ func (s *Service) fetch(sl *slot, f *flight) {
 		} else {
 			s.cfg.Meter.SecretFailed(e.Type, reason)
 		}
-		if !before.state.Tried() && s.untried.Add(-1) == 0 {
-			close(s.tried)
-		}
-		if before.state.Version != after.state.Version || before.state.Source != after.state.Source {
-			s.served.add(sl)
-		}
 		if err == nil && standing.Find(found) != domain.FoundKnown {
 			s.found.add(sl)
 		}
-		s.alertFetch(sl, before.state, after.state, err)
+		s.fetched(sl, before, after, err)
 		return
 	}
+}
+
+// rotated reports whether got, which is about to follow what v holds, has another value. Names of versions that are not
+// numbers change with the same value, too, such as those of a file that is written anew: what was there before this
+// process began cannot be compared, and counts only by its number.
+func rotated(v *view, got domain.Fetched) bool {
+	switch {
+	case v.state.Version == got.Version:
+		return v.rotated
+	case v.state.Value.IsZero():
+		return domain.NumberedVersion(got.Version)
+	default:
+		return !bytes.Equal(v.state.Value.Reveal(), got.Value.Reveal())
+	}
+}
+
+// fetched does what follows a change of the fetched value, or the failure err to have it.
+func (s *Service) fetched(sl *slot, before, after view, err error) {
+	if !before.state.Tried() && s.untried.Add(-1) == 0 {
+		close(s.tried)
+	}
+	if before.state.Version != after.state.Version || before.state.Source != after.state.Source {
+		s.served.add(sl)
+	}
+	s.alertFetch(sl, before.state, &after, err)
 }
 
 // fetchServed fetches the version that is to be served. found is what the catalog's alias stands for, "" when that was
@@ -134,7 +158,7 @@ func (sl *slot) fetchServed(ctx context.Context, standing domain.Standing) (got 
 		if err == nil && standing.Follows(got.Version) {
 			return got, got.Version, nil
 		}
-		if err != nil && domain.ReasonOf(err).Severity() != domain.Authoritative {
+		if err != nil && ofTheBackend(domain.ReasonOf(err)) {
 			return got, "", err // the same would happen to the pinned version
 		}
 	}
@@ -142,7 +166,19 @@ func (sl *slot) fetchServed(ctx context.Context, standing domain.Standing) (got 
 	return got, "", err
 }
 
-func (s *Service) alertFetch(sl *slot, before, after domain.CacheState, err error) {
+// ofTheBackend reports whether a fetch failed for a reason that every version of every secret shares, not for one that
+// may be that of a single version.
+func ofTheBackend(reason domain.Reason) bool {
+	switch reason {
+	case domain.ReasonUnavailable, domain.ReasonDeadlineExceeded, domain.ReasonResourceExhausted, domain.ReasonUnauthenticated:
+		return true
+	default:
+		return false
+	}
+}
+
+func (s *Service) alertFetch(sl *slot, before domain.CacheState, current *view, err error) {
+	after := current.state
 	for _, name := range sl.policy.CacheAlerts(before, after) {
 		attrs := []slog.Attr{
 			slog.String("secretType", string(sl.entry.Type)),
@@ -158,7 +194,7 @@ func (s *Service) alertFetch(sl *slot, before, after domain.CacheState, err erro
 			if name == domain.AlertCacheFailureThreshold {
 				level = slog.LevelError
 			}
-			ok, _ := sl.policy.Servable(after, time.Now())
+			ok, _ := sl.servable(current, time.Now())
 			attrs = append(attrs,
 				slog.String("reason", string(after.LastFailure)),
 				slog.Int("consecutiveFailures", after.Failures),

@@ -13,8 +13,9 @@ import (
 
 // followUps remembers those that are open, as they were read last, the oldest first.
 type followUps struct {
-	mu   sync.RWMutex
-	open []domain.FollowUp
+	mu      sync.RWMutex
+	open    []domain.FollowUp
+	changes int // that were made here: what was read before is old then
 }
 
 // of is how many are open of a secret, and since when the oldest is; zero when none is.
@@ -36,7 +37,11 @@ func (f *followUps) of(t domain.SecretType) (count int, oldest time.Time) {
 func (f *followUps) opened(o domain.Override) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.open = append(f.open, domain.FollowUp{
+	f.changes++
+	if slices.ContainsFunc(f.open, func(one domain.FollowUp) bool { return one.OverrideID == o.ID }) {
+		return // it was read meanwhile
+	}
+	f.open = append(slices.Clip(f.open), domain.FollowUp{
 		OverrideID: o.ID, Type: o.Envelope.Type, OpenedAt: o.AppliedAt, AppliedBy: o.AppliedBy, Reason: o.Reason,
 	})
 }
@@ -49,6 +54,7 @@ func (f *followUps) rotated(t domain.SecretType, at time.Time) {
 func (f *followUps) drop(settled func(domain.FollowUp) bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.changes++
 	f.open = slices.DeleteFunc(slices.Clone(f.open), settled)
 }
 
@@ -61,14 +67,33 @@ func (f *followUps) list() []domain.FollowUp {
 func (s *Service) readFollowUps(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, stateTimeout)
 	defer cancel()
-	open, err := s.cfg.FollowUps.OpenFollowUps(ctx)
-	if err != nil {
-		return err
+	for {
+		changes := s.followUps.generation()
+		open, err := s.cfg.FollowUps.OpenFollowUps(ctx)
+		if err != nil {
+			return err
+		}
+		if s.followUps.replace(open, changes) {
+			return nil
+		}
 	}
-	s.followUps.mu.Lock()
-	defer s.followUps.mu.Unlock()
-	s.followUps.open = open
-	return nil
+}
+
+func (f *followUps) generation() int {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.changes
+}
+
+// replace takes over what was read since the generation changes, and reports false when it is older.
+func (f *followUps) replace(open []domain.FollowUp, changes int) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.changes != changes {
+		return false
+	}
+	f.open = open
+	return true
 }
 
 // OpenFollowUps lists what overrides have left to be done, the oldest first.

@@ -79,24 +79,45 @@ func (s *Service) BeginRotation(ctx context.Context, call Call, t domain.SecretT
 	if err := step.setVersion(ctx, version); err != nil {
 		return SecretStatus{}, err
 	}
-	if _, err := step.legal(ctx); err != nil {
+	standing, err := step.legal(ctx)
+	if err != nil {
 		return SecretStatus{}, err
 	}
 	if err := s.check(ctx, step.sl, version, ""); err != nil {
 		return SecretStatus{}, step.refuse(ctx, rejected(version, err))
 	}
 
-	return step.take(ctx, func(ctx context.Context, standing domain.Standing) (domain.Standing, domain.Rotated, bool, error) {
-		r := domain.Rotation{ID: "rot-" + rand.Text(), Type: t, To: version, BegunBy: call.Principal.Actor(), BegunAt: time.Now().UTC().Truncate(time.Microsecond)}
-		if state := step.sl.snapshot().state; !state.Value.IsZero() {
-			r.From = state.Version
+	r := domain.Rotation{
+		ID: "rot-" + rand.Text(), Type: t, From: s.heldVersion(ctx, step.sl, standing), To: version,
+		BegunBy: call.Principal.Actor(), BegunAt: time.Now().UTC().Truncate(time.Microsecond),
+	}
+	return step.take(ctx, func(ctx context.Context, current domain.Standing) (domain.Standing, domain.Rotated, bool, error) {
+		if current != standing {
+			return current, domain.Rotated{}, false, nil
 		}
 		e := step.event(domain.ResultSuccess)
 		e.Reason = "the version that is served is " + r.From
 		next := standing.Begun(r)
-		ok, err := s.cfg.Rotations.BeginRotation(ctx, r, next, e)
+		ok, err := s.cfg.Rotations.BeginRotation(ctx, r, standing.Newest, next, e)
 		return next, domain.Rotated{}, ok, err
 	})
+}
+
+// heldVersion is the version that is served everywhere while the secret rotates: not what is old here, nor what nobody
+// has taken up yet.
+func (s *Service) heldVersion(ctx context.Context, sl *slot, standing domain.Standing) string {
+	here := sl.snapshot().state.Version
+	switch {
+	case standing.Pinned != "":
+		return standing.Pinned
+	case standing.Newest == "" || here == standing.Newest:
+		return here
+	}
+	alias, err := sl.backend.Fetch(ctx, sl.entry.Reference, sl.entry.Version)
+	if err == nil && domain.CompareVersions(alias.Version, standing.Newest) < 0 {
+		return alias.Version // somebody went back to it
+	}
+	return standing.Newest
 }
 
 // PromoteRotation ends the rotation of a secret with success: from the moment at which it returns, no reader of this
@@ -138,15 +159,15 @@ func (s *Service) PromoteRotation(ctx context.Context, call Call, t domain.Secre
 // put serves a version that was just promoted.
 func (s *Service) put(sl *slot, got domain.Fetched, began time.Time, standing domain.Standing) {
 	sl.mu.Lock()
-	defer sl.mu.Unlock()
-	_, after := sl.changeLocked(func(v *view) {
+	before, after := sl.changeLocked(func(v *view) {
 		v.state = sl.policy.Succeed(got, sl.entry.Backend, began, s.cfg.Spread())
 		v.standing, v.found, v.replaceBy = standing, "", time.Time{}
 	})
 	if sl.flight == nil {
 		s.schedule.set(sl, after.state.NextFetch)
 	}
-	s.served.add(sl)
+	sl.mu.Unlock()
+	s.fetched(sl, before, after, nil)
 }
 
 // AbortRotation ends the rotation of a secret without a change: what was served when it began is served on, until a
@@ -172,8 +193,8 @@ func (s *Service) AbortRotation(ctx context.Context, call Call, t domain.SecretT
 	})
 }
 
-// RecordRotation records that a secret was rotated elsewhere, at a time that is not in the future: the next deadline
-// counts from there. A version that appears behind the alias of the catalog is recorded by itself.
+// RecordRotation records that a secret was rotated elsewhere, at a time that is not in the future, or now when it is
+// zero: the next deadline counts from there. A version that appears behind the alias of the catalog is recorded by itself.
 //
 // Errors are *domain.Error: CodeForbidden, CodeUnknownSecretType, CodeInvalidRequest, CodeRotationInProgress,
 // CodeSecretDeprecated, CodeStateUnavailable.
@@ -188,6 +209,9 @@ func (s *Service) RecordRotation(ctx context.Context, call Call, t domain.Secret
 	}
 	if err := s.readMetadata(ctx); err != nil {
 		return SecretStatus{}, s.stateUnavailable(ctx, "read the last rotation", err)
+	}
+	if at.IsZero() {
+		at = time.Now()
 	}
 	last := s.rotations.metadata(step.sl.entry, s.cfg.Environment, at).LastRotatedAt
 	switch {
@@ -205,6 +229,8 @@ func (s *Service) RecordRotation(ctx context.Context, call Call, t domain.Secret
 	})
 }
 
+var errNoRow = errors.New("the secret has no row in omni_secret_metadata; was it deleted since this server started?")
+
 // standing is the secret's, as the database has it now.
 func (s *Service) standing(ctx context.Context, sl *slot) (domain.Standing, error) {
 	ctx, cancel := context.WithTimeout(ctx, stateTimeout)
@@ -218,7 +244,7 @@ func (s *Service) standing(ctx context.Context, sl *slot) (domain.Standing, erro
 			return st, nil
 		}
 	}
-	return domain.Standing{Type: sl.entry.Type, Status: domain.RotationActive, Newest: sl.snapshot().standing.Newest}, nil
+	return domain.Standing{}, s.stateUnavailable(ctx, "read the state of the rotation", errNoRow)
 }
 
 // check fetches a version and has it pass everything that a new one must. Its error is a *domain.CheckError, or says
@@ -228,7 +254,11 @@ func (s *Service) check(ctx context.Context, sl *slot, version, webhook string) 
 	if err != nil {
 		return err
 	}
-	if state := sl.snapshot().state; !state.Value.IsZero() && (got.Version == state.Version || bytes.Equal(got.Value.Reveal(), state.Value.Reveal())) {
+	v := sl.snapshot()
+	same := func(served domain.Value) bool {
+		return !served.IsZero() && bytes.Equal(got.Value.Reveal(), served.Reveal())
+	}
+	if got.Version == v.state.Version || same(v.state.Value) || v.overridden(time.Now()) && same(v.value) {
 		return &domain.CheckError{Code: domain.CheckVersionUnchanged, Message: "version " + version + " is the one that is served, or has its value; add a new version with another value"}
 	}
 	rules := sl.entry.Validators
@@ -369,13 +399,16 @@ func (p *rotationStep) take(ctx context.Context, store func(context.Context, dom
 	case err != nil:
 		return SecretStatus{}, p.stateUnavailable(ctx, string(p.action), err)
 	case !stored:
+		if _, err := p.legal(ctx); err != nil {
+			return SecretStatus{}, err
+		}
 		return SecretStatus{}, p.refuse(ctx, &domain.Error{
 			Code:       domain.CodeStateUnavailable,
 			Message:    "somebody else took a step of this rotation at the same time; look at the status and try again",
 			RetryAfter: time.Second,
 		})
 	}
-	p.setStanding(p.sl, func(st *domain.Standing) { *st = next })
+	p.adopt(p.sl, next)
 	p.rotations.stand(next, rotated)
 	if !rotated.At.IsZero() {
 		p.followUps.rotated(p.sl.entry.Type, rotated.At)

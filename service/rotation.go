@@ -14,6 +14,7 @@ import (
 type rotationMonitor struct {
 	mu     sync.RWMutex
 	rows   map[domain.SecretType]domain.Metadata
+	stands int                                // how often a row was brought up to date here: what was read before is old then
 	states map[domain.SecretType]checkedState // used by checkRotations alone
 }
 
@@ -50,21 +51,41 @@ func (m *rotationMonitor) stand(next domain.Standing, rotated domain.Rotated) {
 		row.LastRotatedAt, row.RotationDueAt = rotated.At, rotated.DueAt
 	}
 	m.rows[next.Type] = row
+	m.stands++
 }
 
 func (s *Service) readMetadata(ctx context.Context) error {
-	list, err := s.cfg.Metadata.ListMetadata(ctx)
-	if err != nil {
-		return err
+	for {
+		stands := s.rotations.generation()
+		list, err := s.cfg.Metadata.ListMetadata(ctx)
+		if err != nil {
+			return err
+		}
+		rows := make(map[domain.SecretType]domain.Metadata, len(list))
+		for _, row := range list {
+			rows[row.Type] = row
+		}
+		if s.rotations.replace(rows, stands) {
+			return nil
+		}
 	}
-	rows := make(map[domain.SecretType]domain.Metadata, len(list))
-	for _, row := range list {
-		rows[row.Type] = row
+}
+
+func (m *rotationMonitor) generation() int {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.stands
+}
+
+// replace takes over rows that were read since the generation stands, and reports false when they are older.
+func (m *rotationMonitor) replace(rows map[domain.SecretType]domain.Metadata, stands int) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.stands != stands {
+		return false
 	}
-	s.rotations.mu.Lock()
-	defer s.rotations.mu.Unlock()
-	s.rotations.rows = rows
-	return nil
+	m.rows = rows
+	return true
 }
 
 // checkRotations warns of each deadline that is near or past. When the database does not answer it goes by

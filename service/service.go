@@ -125,7 +125,7 @@ func (s *Service) Start(ctx context.Context) error {
 	if err := s.ensureMetadata(ctx); err != nil {
 		return fmt.Errorf("write metadata: %w", err)
 	}
-	if err := s.loadStandings(ctx); err != nil {
+	if err := s.followRotations(ctx); err != nil {
 		return fmt.Errorf("load rotations: %w", err)
 	}
 	if err := s.followOverrides(ctx); err != nil {

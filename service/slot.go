@@ -25,8 +25,6 @@ type slot struct {
 	shown   appearance     // what they were last woken for
 	turn    *time.Timer    // wakes them when the state changes by time alone; nil without watches
 
-	rolledBack string // the version that alertRollback told of last; guarded by Service.steps
-
 	due      time.Time // place in the schedule, guarded by it
 	position int
 }
@@ -37,9 +35,11 @@ type view struct {
 	override domain.Override // open: not ended in the database, perhaps past its time
 	value    domain.Value    // of the override; zero when it could not be decrypted
 
-	standing  domain.Standing // which version is to be served
-	found     string          // the version that the last fetch found behind the catalog's alias; "" when it did not look
-	replaceBy time.Time       // from then on state is not served: another version was promoted. Zero for never
+	standing   domain.Standing // which version is to be served
+	found      string          // the version that the last fetch found behind the catalog's alias; "" when it did not look
+	rotated    bool            // what was found has another value than what was served before it, as far as that is known
+	rolledBack string          // the version that alertRollback told of last; "" once another one is behind the alias
+	replaceBy  time.Time       // from then on state is not served: another version was promoted. Zero for never
 }
 
 // flight is a fetch that any number of callers wait for.

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"time"
@@ -12,19 +13,8 @@ import (
 // that, so that no reader waits for it, and short of the second after which nobody may see the old one.
 const promotionGrace = 500 * time.Millisecond
 
-// loadStandings learns, before anything is fetched, which version of each secret is to be served.
-func (s *Service) loadStandings(ctx context.Context) error {
-	if err := s.readMetadata(ctx); err != nil {
-		return err
-	}
-	for _, sl := range s.order {
-		standing := s.rotations.metadata(sl.entry, s.cfg.Environment, time.Now()).Standing()
-		sl.change(func(v *view) { v.standing = standing })
-	}
-	return s.followRotations(ctx)
-}
-
-// followRotations takes over the standings that other replicas decided.
+// followRotations takes over the standings that the replicas have agreed on: at the start, before anything is fetched, and
+// whenever another one decided.
 func (s *Service) followRotations(ctx context.Context) error {
 	s.steps.Lock()
 	defer s.steps.Unlock()
@@ -34,43 +24,41 @@ func (s *Service) followRotations(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	special := make(map[domain.SecretType]domain.Standing, len(list))
+	there := make(map[domain.SecretType]domain.Standing, len(list))
 	for _, st := range list {
-		special[st.Type] = st
+		there[st.Type] = st
 	}
-	reread := false
+	changed := false
 	for _, sl := range s.order {
-		here := sl.snapshot().standing
-		there, ok := special[sl.entry.Type]
-		if !ok { // plain
-			there = domain.Standing{Type: here.Type, Status: domain.RotationActive, Newest: here.Newest}
+		if st, ok := there[sl.entry.Type]; ok && st != sl.snapshot().standing {
+			s.adopt(sl, st)
+			changed = true
 		}
-		if here == there {
-			continue
-		}
-		if !reread { // for the deadlines and the newest versions, which have moved too
-			if err := s.readMetadata(ctx); err != nil {
-				return err
-			}
-			reread = true
-		}
-		there.Newest = s.rotations.metadata(sl.entry, s.cfg.Environment, time.Now()).NewestVersion
-		s.adopt(sl, there)
+	}
+	if changed { // the deadlines have moved too
+		return s.readMetadata(ctx)
 	}
 	return nil
 }
 
-// adopt makes a standing that was decided elsewhere the one of the secret here. A version that is not to be served any
-// more goes within promotionGrace.
+// adopt makes a standing that was decided the one of the secret here. A version that is not to be served any more goes
+// within promotionGrace.
 func (s *Service) adopt(sl *slot, standing domain.Standing) {
 	now := time.Now()
+	current := true
 	sl.change(func(v *view) {
 		v.standing, v.replaceBy = standing, time.Time{}
-		if !v.state.Value.IsZero() && !standing.Follows(v.state.Version) {
+		if v.state.Value.IsZero() {
+			return // it is being fetched anyway
+		}
+		current = v.state.Version == cmp.Or(standing.Pinned, standing.Newest)
+		if !standing.Follows(v.state.Version) {
 			v.replaceBy = now.Add(promotionGrace)
 		}
 	})
-	s.fetchSoon(sl)
+	if !current {
+		s.fetchSoon(sl)
+	}
 }
 
 // countVersions tells the database of versions that were found behind the catalog's aliases.
@@ -91,11 +79,11 @@ func (s *Service) countVersion(ctx context.Context, sl *slot) error {
 	case domain.FoundFirst:
 		newest, err := s.cfg.Rotations.NoteVersion(ctx, sl.entry.Type, v.found)
 		if err == nil {
-			s.setStanding(sl, func(st *domain.Standing) { st.Newest = newest })
+			sl.change(func(v *view) { v.standing.Newest = newest })
 		}
 		return err
 	case domain.FoundNewer:
-		return s.countRotation(ctx, sl, v.standing, v.found)
+		return s.countRotation(ctx, sl, v)
 	case domain.FoundBehind:
 		s.alertRollback(ctx, sl, v.standing, v.found)
 	case domain.FoundKnown:
@@ -103,16 +91,16 @@ func (s *Service) countVersion(ctx context.Context, sl *slot) error {
 	return nil
 }
 
-func (s *Service) setStanding(sl *slot, change func(*domain.Standing)) {
-	sl.change(func(v *view) { change(&v.standing) })
-}
-
-// countRotation counts a rotation that was made by adding a version behind the alias.
-func (s *Service) countRotation(ctx context.Context, sl *slot, from domain.Standing, found string) error {
+// countRotation counts a rotation that was made by adding a version behind the alias. A version that has the value of
+// the one before is the newest from then on, but no rotation.
+func (s *Service) countRotation(ctx context.Context, sl *slot, v *view) error {
+	from, found := v.standing, v.found
 	e := s.event(Call{}, domain.ActionRotationDetected, sl.entry.Type, domain.ResultSuccess)
 	e.Actor, e.Version, e.Source, e.Reason = domain.Automation, found, sl.entry.Backend, "the newest before was "+from.Newest
-	rotated := sl.entry.RotatedAt(e.RecordedAt)
-	next := from.Counted(found)
+	next, rotated := from.Counted(found), sl.entry.RotatedAt(e.RecordedAt)
+	if !v.rotated {
+		e.Action, e.Reason, rotated = domain.ActionWriteMetadata, "the value is that of version "+from.Newest+", as far as is known", domain.Rotated{}
+	}
 	first, err := s.cfg.Rotations.RecordRotation(ctx, from.Newest, next, rotated, e)
 	if err != nil {
 		return err
@@ -122,13 +110,16 @@ func (s *Service) countRotation(ctx context.Context, sl *slot, from domain.Stand
 			return err
 		}
 		now := s.rotations.metadata(sl.entry, s.cfg.Environment, time.Now()).Standing()
-		if now.Pinned == "" && !now.Rotating() {
-			s.setStanding(sl, func(st *domain.Standing) { *st = now })
+		if !now.Rotating() { // of a rotation followRotations knows more
+			s.adopt(sl, now)
 		}
-		return nil // what is pinned, or rotates, followRotations takes over
+		return nil
 	}
-	s.setStanding(sl, func(st *domain.Standing) { *st = next })
+	sl.change(func(v *view) { v.standing = next })
 	s.rotations.stand(next, rotated)
+	if !v.rotated {
+		return nil
+	}
 	s.followUps.rotated(sl.entry.Type, rotated.At)
 	s.log.LogAttrs(ctx, slog.LevelInfo, domain.EventRotationDetected,
 		append(s.rotationAttrs(Call{}, sl, from.Newest, found), slog.Time("rotationDueAt", rotated.DueAt))...)
@@ -137,10 +128,10 @@ func (s *Service) countRotation(ctx context.Context, sl *slot, from domain.Stand
 
 // alertRollback tells, once for each version, that the alias went back to it. That is no rotation.
 func (s *Service) alertRollback(ctx context.Context, sl *slot, standing domain.Standing, found string) {
-	if sl.rolledBack == found {
+	if sl.snapshot().rolledBack == found {
 		return
 	}
-	sl.rolledBack = found
+	sl.change(func(v *view) { v.rolledBack = found })
 	s.log.LogAttrs(ctx, slog.LevelWarn, domain.AlertVersionRollback, s.rotationAttrs(Call{}, sl, standing.Newest, found)...)
 }
 

@@ -33,6 +33,9 @@ func (s *Store) EnsureMetadata(ctx context.Context, rows []domain.Metadata, even
 		return err
 	}
 	maps.Copy(s.metadata, changed)
+	maps.DeleteFunc(s.rotations, func(t domain.SecretType, _ domain.Rotation) bool {
+		return s.metadata[t].Status != domain.RotationRotating
+	})
 	s.insert(events...)
 	return nil
 }
@@ -55,6 +58,9 @@ func (s *Store) ensured(want domain.Metadata) (domain.Metadata, bool) {
 	next.GCPSecretID, next.GCPVersionAlias = want.GCPSecretID, want.GCPVersionAlias
 	if next.Backend != have.Backend || next.GCPSecretID != have.GCPSecretID || next.GCPVersionAlias != have.GCPVersionAlias {
 		next.NewestVersion, next.PinnedVersion = "", ""
+		if next.Status == domain.RotationRotating {
+			next.Status = domain.RotationActive
+		}
 	}
 	if next == have {
 		return have, false

@@ -9,9 +9,9 @@ import (
 )
 
 // BeginRotation implements ports.Rotations.
-func (s *Store) BeginRotation(ctx context.Context, r domain.Rotation, next domain.Standing, event domain.Event) (bool, error) {
+func (s *Store) BeginRotation(ctx context.Context, r domain.Rotation, newest string, next domain.Standing, event domain.Event) (bool, error) {
 	return s.step(ctx, event, func() bool {
-		if s.metadata[r.Type].Status != domain.RotationActive {
+		if row := s.metadata[r.Type]; row.Status != domain.RotationActive || row.NewestVersion != newest {
 			return false
 		}
 		r.BegunAt = stored(r.BegunAt)
@@ -37,7 +37,7 @@ func (s *Store) EndRotation(ctx context.Context, id string, _ domain.RotationEnd
 func (s *Store) RecordRotation(ctx context.Context, newest string, next domain.Standing, rotated domain.Rotated, event domain.Event) (bool, error) {
 	return s.step(ctx, event, func() bool {
 		row, ok := s.metadata[next.Type]
-		if !ok || row.Status == domain.RotationRotating || row.NewestVersion != newest {
+		if !ok || row.Status == domain.RotationRotating || row.Status != next.Status || row.NewestVersion != newest {
 			return false
 		}
 		s.stand(next, rotated, event)
@@ -106,9 +106,6 @@ func (s *Store) Standings(ctx context.Context) ([]domain.Standing, error) {
 	}
 	var all []domain.Standing
 	for _, row := range s.metadata {
-		if row.PinnedVersion == "" && row.Status == domain.RotationActive {
-			continue
-		}
 		st := row.Standing()
 		st.Rotation = s.rotations[row.Type]
 		all = append(all, st)

@@ -25,11 +25,19 @@ ON CONFLICT (secret_type) DO UPDATE SET
     gcp_secret_id     = excluded.gcp_secret_id,
     gcp_version_alias = excluded.gcp_version_alias,
     owner             = excluded.owner,
+    status            = CASE WHEN (m.backend, m.gcp_secret_id, m.gcp_version_alias) = (excluded.backend, excluded.gcp_secret_id, excluded.gcp_version_alias) OR m.status <> 'rotating' THEN m.status ELSE 'active' END,
     newest_version    = CASE WHEN (m.backend, m.gcp_secret_id, m.gcp_version_alias) = (excluded.backend, excluded.gcp_secret_id, excluded.gcp_version_alias) THEN m.newest_version END,
     pinned_version    = CASE WHEN (m.backend, m.gcp_secret_id, m.gcp_version_alias) = (excluded.backend, excluded.gcp_secret_id, excluded.gcp_version_alias) THEN m.pinned_version END,
     updated_at        = excluded.updated_at
 WHERE (m.environment, m.backend, m.gcp_secret_id, m.gcp_version_alias, m.owner) IS DISTINCT FROM
       (excluded.environment, excluded.backend, excluded.gcp_secret_id, excluded.gcp_version_alias, excluded.owner)`
+
+// What a rotation that is in progress decides about is not this secret any more.
+const abandonRotation = `
+UPDATE omni_secret_rotations
+SET ended_at = $1, outcome = 'aborted', ended_by = $2
+WHERE secret_type = $3 AND ended_at IS NULL
+  AND EXISTS (SELECT FROM omni_secret_metadata WHERE secret_type = $3 AND status <> 'rotating')`
 
 // EnsureMetadata implements ports.Metadata.
 func (s *Store) EnsureMetadata(ctx context.Context, rows []domain.Metadata, event func(domain.SecretType) domain.Event) error {
@@ -47,6 +55,9 @@ func (s *Store) EnsureMetadata(ctx context.Context, rows []domain.Metadata, even
 			}
 			if changed.RowsAffected() == 0 {
 				continue
+			}
+			if _, err := tx.Exec(ctx, abandonRotation, timestamp(m.UpdatedAt), domain.Automation.ID, m.Type); err != nil {
+				return fmt.Errorf("%s: %w", m.Type, err)
 			}
 			if err := insertNewEvent(ctx, tx, event(m.Type)); err != nil {
 				return err

@@ -22,11 +22,19 @@ ON CONFLICT (secret_type) DO UPDATE SET
     gcp_secret_id     = excluded.gcp_secret_id,
     gcp_version_alias = excluded.gcp_version_alias,
     owner             = excluded.owner,
+    status            = CASE WHEN (backend, gcp_secret_id, gcp_version_alias) = (excluded.backend, excluded.gcp_secret_id, excluded.gcp_version_alias) OR status <> 'rotating' THEN status ELSE 'active' END,
     newest_version    = CASE WHEN (backend, gcp_secret_id, gcp_version_alias) = (excluded.backend, excluded.gcp_secret_id, excluded.gcp_version_alias) THEN newest_version END,
     pinned_version    = CASE WHEN (backend, gcp_secret_id, gcp_version_alias) = (excluded.backend, excluded.gcp_secret_id, excluded.gcp_version_alias) THEN pinned_version END,
     updated_at        = excluded.updated_at
 WHERE (environment, backend, gcp_secret_id, gcp_version_alias, owner) IS NOT
       (excluded.environment, excluded.backend, excluded.gcp_secret_id, excluded.gcp_version_alias, excluded.owner)`
+
+// What a rotation that is in progress decides about is not this secret any more.
+const abandonRotation = `
+UPDATE omni_secret_rotations
+SET ended_at = ?, outcome = 'aborted', ended_by = ?
+WHERE secret_type = ? AND ended_at IS NULL
+  AND secret_type IN (SELECT secret_type FROM omni_secret_metadata WHERE status <> 'rotating')`
 
 // EnsureMetadata implements ports.Metadata.
 func (s *Store) EnsureMetadata(ctx context.Context, rows []domain.Metadata, event func(domain.SecretType) domain.Event) error {
@@ -46,6 +54,9 @@ func (s *Store) EnsureMetadata(ctx context.Context, rows []domain.Metadata, even
 			}
 			if changed == 0 {
 				continue
+			}
+			if _, err := tx.ExecContext(ctx, abandonRotation, timestamp(m.UpdatedAt), domain.Automation.ID, m.Type); err != nil {
+				return fmt.Errorf("%s: %w", m.Type, err)
 			}
 			if err := insertNewEvent(ctx, tx, event(m.Type)); err != nil {
 				return err

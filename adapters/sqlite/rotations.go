@@ -29,10 +29,10 @@ INSERT INTO omni_secret_rotations (id, secret_type, from_version, to_version, be
 VALUES (?, ?, ?, ?, ?, ?, ?)`
 
 // BeginRotation implements ports.Rotations.
-func (s *Store) BeginRotation(ctx context.Context, r domain.Rotation, next domain.Standing, event domain.Event) (bool, error) {
+func (s *Store) BeginRotation(ctx context.Context, r domain.Rotation, newest string, next domain.Standing, event domain.Event) (bool, error) {
 	return s.step(ctx, "begin the rotation", func(tx *sql.Tx) (bool, error) {
-		status, _, err := standing(ctx, tx, r.Type)
-		if err != nil || status != domain.RotationActive {
+		status, counted, err := standing(ctx, tx, r.Type)
+		if err != nil || status != domain.RotationActive || counted != newest {
 			return false, err
 		}
 		_, err = tx.ExecContext(ctx, insertRotation, r.ID, r.Type, text(r.From), r.To, r.BegunBy.ID, r.BegunBy.Type, timestamp(r.BegunAt))
@@ -63,7 +63,7 @@ func (s *Store) EndRotation(ctx context.Context, id string, end domain.RotationE
 func (s *Store) RecordRotation(ctx context.Context, newest string, next domain.Standing, rotated domain.Rotated, event domain.Event) (bool, error) {
 	return s.step(ctx, "record the rotation", func(tx *sql.Tx) (bool, error) {
 		status, counted, err := standing(ctx, tx, next.Type)
-		if err != nil || status == domain.RotationRotating || status == "" || counted != newest {
+		if err != nil || status == domain.RotationRotating || status != next.Status || counted != newest {
 			return false, err
 		}
 		return true, stand(ctx, tx, next, rotated, event)
@@ -136,7 +136,6 @@ SELECT m.secret_type, m.status, m.newest_version, m.pinned_version,
        r.id, r.from_version, r.to_version, r.begun_by, r.begun_by_type, r.begun_at
 FROM omni_secret_metadata m
 LEFT JOIN omni_secret_rotations r ON r.secret_type = m.secret_type AND r.ended_at IS NULL
-WHERE m.pinned_version IS NOT NULL OR m.status <> 'active'
 ORDER BY m.secret_type`
 
 // Standings implements ports.Rotations. They are ordered by type.

@@ -17,8 +17,7 @@ import (
 	"github.com/apex-tradebill/omni-secrets/ports"
 )
 
-// Store implements ports.Metadata, ports.Overrides and ports.AuditStore over a SQLite file. It is safe for
-// concurrent use.
+// Store implements the ports for state and audit over a SQLite file. It is safe for concurrent use.
 type Store struct {
 	path    string
 	writer  *sql.DB // one connection

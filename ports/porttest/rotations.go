@@ -18,9 +18,10 @@ func RunRotations(t *testing.T, create func(t *testing.T) State) {
 		name string
 		run  func(t *testing.T, s State)
 	}{
-		{"at first every standing is plain", rotationNone},
+		{"every secret has a standing", rotationNone},
 		{"a rotation that was begun is in progress, complete, and shows in the metadata", rotationBegun},
 		{"a second rotation of the same secret is not begun", rotationTwice},
+		{"a rotation that begins from another newest version than there is is not begun", rotationOutdated},
 		{"rotations of two secrets do not touch each other", rotationsOfTwo},
 		{"a secret that is not active, or has no row, is not rotated", rotationNotActive},
 		{"a promotion moves the deadline", rotationPromoted},
@@ -32,9 +33,11 @@ func RunRotations(t *testing.T, create func(t *testing.T) State) {
 		{"of replicas that end a rotation together one does", rotationEndRace},
 		{"a rotation from elsewhere counts once", rotationRecorded},
 		{"a rotation from elsewhere does not count while one is in progress", rotationRecordedWhileRotating},
+		{"a rotation from elsewhere does not bring a deprecated secret back", rotationRecordedOfDeprecated},
 		{"of replicas that see the same new version one counts it", rotationRecordRace},
 		{"the first version that was seen is noted once", versionNoted},
 		{"a secret that became another one forgets its versions", versionsForgotten},
+		{"a secret that became another one is not rotating any more", rotationAbandoned},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) { c.run(t, create(t)) })
@@ -65,7 +68,7 @@ func rotationEvent(n uint64, action domain.Action) domain.Event {
 func begin(t *testing.T, s State, r domain.Rotation, event domain.Event, want bool) domain.Standing {
 	t.Helper()
 	next := rowOf(t, s, r.Type).Standing().Begun(r)
-	got, err := s.BeginRotation(t.Context(), r, next, event)
+	got, err := s.BeginRotation(t.Context(), r, rowOf(t, s, r.Type).NewestVersion, next, event)
 	if err != nil || got != want {
 		t.Fatalf("BeginRotation: %v, %v; want %v", got, err, want)
 	}
@@ -104,14 +107,24 @@ const rotated = domain.SecretType("trading_api_key")
 func rotationNone(t *testing.T, s State) {
 	wantStandings(t, s)
 	ensure(t, s, 1, activeRow(rotated))
-	wantStandings(t, s)
+	wantStandings(t, s, activeRow(rotated).Standing())
+}
+
+func rotationOutdated(t *testing.T, s State) {
+	ensure(t, s, 1, activeRow(rotated))
+	r := rotation(1, rotated)
+	got, err := s.BeginRotation(t.Context(), r, "40", rowOf(t, s, rotated).Standing().Begun(r), rotationEvent(2, domain.ActionRotationBegin))
+	if got || err != nil {
+		t.Errorf("BeginRotation: %v, %v", got, err)
+	}
+	wantStandings(t, s, activeRow(rotated).Standing())
 }
 
 func rotationBegun(t *testing.T, s State) {
 	ensure(t, s, 1, activeRow(rotated), activeRow("bystander"))
 	before := rowOf(t, s, rotated)
 	next := begin(t, s, rotation(1, rotated), rotationEvent(3, domain.ActionRotationBegin), true)
-	wantStandings(t, s, next)
+	wantStandings(t, s, activeRow("bystander").Standing(), next)
 	want := before
 	want.Status, want.NewestVersion, want.PinnedVersion = domain.RotationRotating, "42", "41"
 	want.UpdatedAt = rotationEvent(3, "").RecordedAt
@@ -147,7 +160,7 @@ func rotationNotActive(t *testing.T, s State) {
 	deprecated.Status = domain.RotationDeprecated
 	ensure(t, s, 1, deprecated)
 	begin(t, s, rotation(1, "old_secret"), rotationEvent(2, domain.ActionRotationBegin), false)
-	got, err := s.BeginRotation(t.Context(), rotation(2, "unknown"), domain.Standing{Type: "unknown"}, rotationEvent(3, domain.ActionRotationBegin))
+	got, err := s.BeginRotation(t.Context(), rotation(2, "unknown"), "", domain.Standing{Type: "unknown"}, rotationEvent(3, domain.ActionRotationBegin))
 	if got || err != nil {
 		t.Errorf("a rotation of a secret without a row: %v, %v", got, err)
 	}
@@ -203,7 +216,7 @@ func rotationAtomic(t *testing.T, s State) {
 	before := rowOf(t, s, rotated)
 	taken := rotationEvent(1, domain.ActionRotationBegin)
 	next := before.Standing().Begun(rotation(1, rotated))
-	if _, err := s.BeginRotation(t.Context(), rotation(1, rotated), next, taken); err == nil {
+	if _, err := s.BeginRotation(t.Context(), rotation(1, rotated), before.NewestVersion, next, taken); err == nil {
 		t.Fatal("begun with an event that is stored already")
 	}
 	if diff := cmp.Diff(before, rowOf(t, s, rotated)); diff != "" {
@@ -249,7 +262,7 @@ func rotationBeginRace(t *testing.T, s State) {
 	standing := rowOf(t, s, rotated).Standing()
 	wantOneOf(t, s, func(i int) (bool, error) {
 		r := rotation(i, rotated)
-		return s.BeginRotation(t.Context(), r, standing.Begun(r), rotationEvent(uint64(100+i), domain.ActionRotationBegin))
+		return s.BeginRotation(t.Context(), r, standing.Newest, standing.Begun(r), rotationEvent(uint64(100+i), domain.ActionRotationBegin))
 	})
 }
 
@@ -292,6 +305,20 @@ func rotationRecordedWhileRotating(t *testing.T, s State) {
 	ensure(t, s, 1, activeRow(rotated))
 	begin(t, s, rotation(1, rotated), rotationEvent(2, domain.ActionRotationBegin), true)
 	record(t, s, "42", rotationEvent(3, domain.ActionRotationDetected), false)
+}
+
+func rotationRecordedOfDeprecated(t *testing.T, s State) {
+	deprecated := activeRow(rotated)
+	deprecated.Status = domain.RotationDeprecated
+	ensure(t, s, 1, deprecated)
+	next := activeRow(rotated).Standing().Counted("43") // as who does not know of it has it
+	if got, err := s.RecordRotation(t.Context(), "41", next, made, rotationEvent(2, domain.ActionRotationDetected)); got || err != nil {
+		t.Errorf("RecordRotation: %v, %v", got, err)
+	}
+	record(t, s, "41", rotationEvent(3, domain.ActionRotationDetected), true)
+	if got := rowOf(t, s, rotated).Status; got != domain.RotationDeprecated {
+		t.Errorf("status %s", got)
+	}
 }
 
 func rotationRecordRace(t *testing.T, s State) {
@@ -338,4 +365,23 @@ func versionsForgotten(t *testing.T, s State) {
 			t.Errorf("%s changed: forgotten %v", name, forgotten)
 		}
 	}
+}
+
+func rotationAbandoned(t *testing.T, s State) {
+	ensure(t, s, 1, activeRow(rotated))
+	begin(t, s, rotation(1, rotated), rotationEvent(2, domain.ActionRotationBegin), true)
+	owner := activeRow(rotated)
+	owner.Owner = "Platform Reliability"
+	ensure(t, s, 3, owner)
+	if got := rowOf(t, s, rotated).Status; got != domain.RotationRotating {
+		t.Fatalf("with another owner it is %s", got)
+	}
+	other := owner
+	other.GCPSecretID = "projects/p/secrets/other"
+	ensure(t, s, 4, other)
+	want := other.Standing()
+	want.Newest = ""
+	wantStandings(t, s, want)
+	endRotation(t, s, "rot-1", domain.RotationAborted, want, domain.Rotated{}, rotationEvent(5, domain.ActionRotationAbort), false)
+	begin(t, s, rotation(2, rotated), rotationEvent(6, domain.ActionRotationBegin), true)
 }
