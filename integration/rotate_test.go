@@ -47,7 +47,7 @@ func TestRotationOnALaptop(t *testing.T) {
 
 	t.Log("preview changes nothing")
 	rotate("preview", "--version", "2").want(t, 0, "Version 2 of trading_api_key passed its checks")
-	rotate("preview", "--version", "3").want(t, 7, "VERSION_UNREADABLE")
+	rotate("preview", "--version", "3").want(t, 8, "VERSION_UNREADABLE")
 	s.wantRead(apiKey, string(sample), "local_file", false)
 
 	t.Log("begin, and give it up")

@@ -16,17 +16,14 @@ type Call struct {
 	Principal domain.Principal
 	RequestID string
 
-	recheck func(context.Context) error // whether the token is still good; nil when there was none to check
+	authorization string // that was checked; "" when nothing was
 }
 
 // Authenticate finds out whose request it is by its Authorization header (RFC 6750, section 2.1). A refusal is audited.
 //
 // Errors are *domain.Error: CodeUnauthenticated.
 func (s *Service) Authenticate(ctx context.Context, authorization, requestID string) (Call, error) {
-	call := Call{RequestID: requestID, recheck: func(ctx context.Context) error {
-		_, err := s.verify(ctx, authorization)
-		return err
-	}}
+	call := Call{RequestID: requestID, authorization: authorization}
 	var err error
 	if call.Principal, err = s.verify(ctx, authorization); err != nil {
 		e := s.event(call, domain.ActionAccessDenied, "", domain.ResultDenied)
@@ -55,11 +52,12 @@ func (s *Service) verify(ctx context.Context, authorization string) (domain.Prin
 }
 
 // authentic reports, by an error, that the token of the call is no longer good.
-func (c Call) authentic(ctx context.Context) error {
-	if c.recheck == nil {
+func (s *Service) authentic(ctx context.Context, call Call) error {
+	if call.authorization == "" {
 		return nil
 	}
-	return c.recheck(ctx)
+	_, err := s.verify(ctx, call.authorization)
+	return err
 }
 
 // RequestID names a request: as its caller does when that is a plain word, otherwise with the start of this process and
@@ -94,5 +92,7 @@ func newRequestIDs() requestIDs {
 }
 
 func (ids requestIDs) next() string {
-	return ids.start + "-" + strconv.FormatUint(ids.count.Add(1), 10)
+	id := make([]byte, 0, 40) // stays on the stack: one allocation for both parts
+	id = append(append(id, ids.start...), '-')
+	return string(strconv.AppendUint(id, ids.count.Add(1), 10))
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/apex-tradebill/omni-secrets/service"
 )
 
-// apart gives the second replica a backend of its own, as if its view of it differed.
-func apart(a, b *fixture) {
+// apart gives a replica a backend of its own, as if its view of it differed.
+func apart(b *fixture) {
 	b.backend = memory.NewBackend()
 	b.config.Backends = map[string]ports.SecretBackend{"gsm": b.backend}
 	b.build()
@@ -59,7 +59,7 @@ func TestBeginOnAReplicaThatIsEmpty(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := newReplicas(t)
 		defer a.run()()
-		apart(a, b)
+		apart(b)
 		b.backend.Fail("key", domain.ReasonUnavailable)
 		defer b.run()()
 		a.backend.Set("key", "key-2")

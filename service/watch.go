@@ -131,7 +131,7 @@ func (w *Watch) Next(ctx context.Context, within time.Duration) (Update, bool, e
 			continue
 		}
 		if within <= 0 {
-			return Update{}, false, w.call.authentic(ctx)
+			return Update{}, false, w.service.authentic(ctx, w.call)
 		}
 		if late == nil {
 			late = time.After(within)
@@ -139,7 +139,7 @@ func (w *Watch) Next(ctx context.Context, within time.Duration) (Update, bool, e
 		select {
 		case <-w.wake:
 		case <-late:
-			return Update{}, false, w.call.authentic(ctx)
+			return Update{}, false, w.service.authentic(ctx, w.call)
 		case <-w.service.ending.Done():
 		case <-ctx.Done():
 			return Update{}, false, ctx.Err()
@@ -154,7 +154,7 @@ func (w *Watch) tell(ctx context.Context, i int) (Update, bool, error) {
 	if u.appearance() == w.told[i] {
 		return Update{}, false, nil
 	}
-	if err := w.call.authentic(ctx); err != nil {
+	if err := w.service.authentic(ctx, w.call); err != nil {
 		return Update{}, false, err
 	}
 	if u.Available() {

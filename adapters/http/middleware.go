@@ -34,27 +34,32 @@ func (a *api) authenticated(h handler) http.Handler {
 func (a *api) observed(mux *http.ServeMux) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
+		sw := &statusWriter{ResponseWriter: w, request: r, status: http.StatusOK}
+		sw.requestID[0] = a.Service.RequestID(r.Header.Get(requestIDHeader))
 		header := w.Header()
-		header.Set(requestIDHeader, a.Service.RequestID(r.Header.Get(requestIDHeader)))
-		header.Set("X-Content-Type-Options", "nosniff")
-		header.Set("Cache-Control", "no-store")
-
-		sw := &statusWriter{ResponseWriter: w, status: http.StatusOK}
-		route, known := mux.Handler(r)
-		pattern := routeOf(known)
+		header[requestIDHeader] = sw.requestID[:]
+		header["X-Content-Type-Options"] = noSniff
+		header["Cache-Control"] = noStore
 		defer func() {
 			if p := recover(); p != nil {
 				a.panicked(sw, r, p)
 			}
-			a.Observe(r.Method, pattern, sw.status, time.Since(began))
+			a.Observe(r.Method, routeOf(r.Pattern), sw.status, time.Since(began))
 		}()
-		if known == "" {
-			a.unrouted(sw, r, route)
-			return
-		}
 		mux.ServeHTTP(sw, r)
+		if sw.unrouted {
+			a.unrouted(sw, r)
+		}
 	})
 }
+
+// Values of headers that each answer has. Nobody may write to them.
+var (
+	noSniff         = []string{"nosniff"}
+	noStore         = []string{"no-store"}
+	varyAccept      = []string{"Accept"}
+	applicationJSON = []string{"application/json"}
+)
 
 // routeOf is the path of a pattern of the mux, "" for none: a fixed set of names, whatever clients send.
 func routeOf(pattern string) string {
@@ -64,18 +69,15 @@ func routeOf(pattern string) string {
 	return ""
 }
 
-// unrouted answers as the mux would, with a problem for a body.
-func (a *api) unrouted(w http.ResponseWriter, r *http.Request, muxAnswer http.Handler) {
-	probe := &discarded{header: make(http.Header)}
-	muxAnswer.ServeHTTP(probe, r)
-	switch {
-	case probe.status == http.StatusMethodNotAllowed:
-		allow := probe.header.Get("Allow")
-		w.Header().Set("Allow", allow)
+// unrouted answers as the mux did, which found no route, with a problem for a body.
+func (a *api) unrouted(w *statusWriter, r *http.Request) {
+	status := w.status
+	w.unrouted, w.wrote, w.answering = false, false, true
+	switch allow := w.Header().Get("Allow"); {
+	case status == http.StatusMethodNotAllowed:
 		a.problem(w, r, &domain.Error{Code: domain.CodeMethodNotAllowed, Message: "this path takes " + allow}, nil)
-	case probe.header.Get("Location") != "":
-		w.Header().Set("Location", probe.header.Get("Location"))
-		w.WriteHeader(probe.status)
+	case w.Header().Get("Location") != "":
+		w.WriteHeader(status)
 	default:
 		a.problem(w, r, &domain.Error{Code: domain.CodeNotFound, Message: "there is nothing at this path; GET /openapi.yaml describes the API"}, nil)
 	}
@@ -92,33 +94,34 @@ func (a *api) panicked(w *statusWriter, r *http.Request, p any) {
 	}
 }
 
-// statusWriter remembers what was answered.
+// statusWriter remembers what was answered. What the mux itself answers, because it has no route, goes nowhere.
 type statusWriter struct {
 	http.ResponseWriter
-	status int
-	wrote  bool
+	request   *http.Request
+	requestID [1]string // the value of its header
+	status    int
+	wrote     bool
+	unrouted  bool
+	answering bool // by ourselves
 }
 
 func (w *statusWriter) WriteHeader(status int) {
 	if !w.wrote {
 		w.status, w.wrote = status, true
+		w.unrouted = w.request.Pattern == "" && !w.answering
 	}
-	w.ResponseWriter.WriteHeader(status)
+	if !w.unrouted {
+		w.ResponseWriter.WriteHeader(status)
+	}
 }
 
 func (w *statusWriter) Write(b []byte) (int, error) {
 	w.wrote = true
+	if w.unrouted {
+		return len(b), nil
+	}
 	return w.ResponseWriter.Write(b)
 }
 
 // Unwrap lets http.ResponseController reach the connection.
 func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
-
-type discarded struct {
-	header http.Header
-	status int
-}
-
-func (d *discarded) Header() http.Header         { return d.header }
-func (d *discarded) Write(b []byte) (int, error) { return len(b), nil }
-func (d *discarded) WriteHeader(status int)      { d.status = status }

@@ -1,12 +1,10 @@
 package http
 
 import (
-	"encoding/base64"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/apex-tradebill/omni-secrets/domain"
 	"github.com/apex-tradebill/omni-secrets/service"
@@ -65,30 +63,17 @@ func (a *api) refresh(w http.ResponseWriter, r *http.Request, call service.Call)
 	return nil
 }
 
-type secretResponse struct {
-	SecretType  domain.SecretType `json:"secretType"`
-	Value       *string           `json:"value,omitempty"`
-	ValueBase64 *string           `json:"valueBase64,omitempty"`
-	Version     string            `json:"version"`
-	Source      string            `json:"source"`
-	FetchedAt   timestamp         `json:"fetchedAt"`
-	ExpiresAt   timestamp         `json:"expiresAt"`
-	AgeSeconds  float64           `json:"ageSeconds"`
-	Stale       bool              `json:"stale"`
-}
-
 func (a *api) read(w http.ResponseWriter, r *http.Request, call service.Call) error {
 	s, err := a.Service.Read(r.Context(), call, domain.SecretType(r.PathValue("secretType")))
 	if err != nil {
 		return err
 	}
-	now := time.Now()
 	header := w.Header()
-	header.Set("Vary", "Accept")
-	tag := `"` + s.Source + "-" + s.Version + `"`
+	header["Vary"] = varyAccept
+	tag := `W/"` + s.Source + "-" + s.Version + `"` // weak: the age in the JSON changes without a new version
 	raw := accepts(r, "application/octet-stream")
-	if !raw {
-		tag = "W/" + tag // the age in the JSON changes without a new version
+	if raw {
+		tag = tag[len("W/"):]
 	}
 	header.Set("ETag", tag)
 	if matches(r.Header.Get("If-None-Match"), tag) {
@@ -101,25 +86,14 @@ func (a *api) read(w http.ResponseWriter, r *http.Request, call service.Call) er
 		header.Set("Omni-Secret-Version", s.Version)
 		header.Set("Omni-Secret-Source", s.Source)
 		header.Set("Omni-Secret-Stale", strconv.FormatBool(s.Stale))
-		_, err := w.Write(s.Value.Reveal())
-		if err != nil {
-			a.Logger.DebugContext(r.Context(), "the client went away before the answer was written", "err", err)
-		}
-		return nil
-	}
-	body := secretResponse{
-		SecretType: s.Type, Version: s.Version, Source: s.Source,
-		FetchedAt: timestamp(s.FetchedAt), ExpiresAt: timestamp(s.ExpiresAt),
-		AgeSeconds: seconds(s.Age(now)), Stale: s.Stale,
-	}
-	if plaintext := s.Value.Reveal(); utf8.Valid(plaintext) {
-		text := string(plaintext)
-		body.Value = &text
+		_, err = w.Write(s.Value.Reveal())
 	} else {
-		text := base64.StdEncoding.EncodeToString(plaintext)
-		body.ValueBase64 = &text
+		header["Content-Type"] = applicationJSON
+		err = writeSecret(w, s, time.Now())
 	}
-	a.answer(w, r, http.StatusOK, body)
+	if err != nil {
+		a.Logger.DebugContext(r.Context(), "the client went away before the answer was written", "err", err)
+	}
 	return nil
 }
 
@@ -152,11 +126,13 @@ func matches(ifNoneMatch, tag string) bool {
 // timestamp is written as JavaScript's toISOString does: UTC, milliseconds, Z. The zero time is null.
 type timestamp time.Time
 
+const timestampLayout = `"2006-01-02T15:04:05.000Z"`
+
 func (t timestamp) MarshalJSON() ([]byte, error) {
 	if time.Time(t).IsZero() {
 		return []byte("null"), nil
 	}
-	return []byte(time.Time(t).UTC().Format(`"2006-01-02T15:04:05.000Z"`)), nil
+	return []byte(time.Time(t).UTC().Format(timestampLayout)), nil
 }
 
 func seconds(d time.Duration) float64 { return float64(d.Milliseconds()) / 1000 }
