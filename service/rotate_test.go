@@ -238,6 +238,27 @@ func TestRotationBackToAnOlderVersion(t *testing.T) {
 	})
 }
 
+// Where the catalog names a number, a version is served once it was promoted, and not before.
+func TestRotationOfAnEntryWithANumber(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := rotating(t, func(cfg *service.Config) { cfg.Catalog[0].Version = "1" })
+		stop := f.run()
+		f.backend.Set("key", "key-2")
+		f.at(time.Hour)
+		f.wantServed(apiKey, "key-1", "gsm", false)
+		f.begin("2")
+		f.promote()
+		f.backend.Set("key", "key-3")
+		f.at(2 * time.Hour)
+		f.wantServed(apiKey, "key-2", "gsm", false)
+		stop()
+		f.build()
+		defer f.run()()
+		f.wantServed(apiKey, "key-2", "gsm", false)
+		f.wantSteps(domain.ActionRotationDetected)
+	})
+}
+
 // Every step that is not legal is refused with the code that says how things stand, is audited, and changes nothing.
 func TestIllegalSteps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
