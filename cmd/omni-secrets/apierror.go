@@ -7,6 +7,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,6 +27,19 @@ type problem struct {
 type fetchFailure struct {
 	SecretType string `json:"secretType"`
 	Reason     string `json:"reason"`
+}
+
+// evicted reports whether the failure took away the value that was in memory.
+func (f fetchFailure) evicted() bool {
+	return domain.Reason(f.Reason).Severity() == domain.Authoritative
+}
+
+// refreshAdvice says what to do about secrets that could not be refreshed.
+func refreshAdvice(failures []fetchFailure) string {
+	if slices.ContainsFunc(failures, fetchFailure.evicted) {
+		return "add or enable the version, then refresh; in an emergency: 'omni-secrets breakglass --help'"
+	}
+	return "'omni-secrets status' shows what is still served; try again when the backend is back"
 }
 
 // refusalError is an answer outside 2xx.
@@ -104,7 +118,7 @@ func (c *apiClient) nextStep(r call, e *refusalError, header http.Header) string
 	case domain.CodeSecretUnavailable:
 		return "'omni-secrets status' says why; in an emergency an operator can inject a value: 'omni-secrets breakglass --help'"
 	case domain.CodeRefreshFailed:
-		return "nothing was taken away: 'omni-secrets status' shows what is still served; try again when the backend is back"
+		return refreshAdvice(e.problem.Failures)
 	case domain.CodeRotationInProgress:
 		return "'omni-secrets rotate status' shows that rotation; 'omni-secrets rotate promote' and 'rotate abort' end it"
 	case domain.CodeNoRotation:
@@ -120,7 +134,7 @@ func (c *apiClient) nextStep(r call, e *refusalError, header http.Header) string
 	case domain.CodeAuditUnavailable:
 		return "the server's audit journal takes no events: free or mend its disk (runbook: AUDIT_UNAVAILABLE)"
 	case domain.CodeStateUnavailable:
-		return "the server's database cannot be reached; nothing was changed, try again when it is back"
+		return "the server's database does not answer: look at 'omni-secrets status' before you try again, when it is back"
 	default: // the status says it
 	}
 	switch {
