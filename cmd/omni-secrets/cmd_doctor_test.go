@@ -21,6 +21,7 @@ import (
 	"github.com/apex-tradebill/omni-secrets/adapters/envelope"
 	"github.com/apex-tradebill/omni-secrets/adapters/gsm/emulator"
 	"github.com/apex-tradebill/omni-secrets/adapters/journal"
+	"github.com/apex-tradebill/omni-secrets/adapters/localfile"
 	"github.com/apex-tradebill/omni-secrets/adapters/sqlite"
 	"github.com/apex-tradebill/omni-secrets/domain"
 )
@@ -175,12 +176,12 @@ func TestDoctorAsJSON(t *testing.T) {
 		t.Fatal(err)
 	}
 	o := p.examine("-o", "json")
-	o.want(t, exitUnhealthy, "1 of 11 checks failed")
+	o.want(t, exitUnhealthy, "1 of 10 checks failed")
 	var document map[string]any
 	if err := json.Unmarshal([]byte(o.out), &document); err != nil {
 		t.Fatal(err)
 	}
-	if document["failed"] != 1.0 || document["ok"] != 8.0 || document["skipped"] != 2.0 || document["warning"] != 0.0 {
+	if document["failed"] != 1.0 || document["ok"] != 6.0 || document["skipped"] != 3.0 || document["warning"] != 0.0 {
 		t.Errorf("counts: %v", document)
 	}
 	var failed []finding
@@ -243,6 +244,77 @@ func TestDoctorLooksAtTheDatabase(t *testing.T) {
 	})
 }
 
+// What is served is not always what the catalog says: a rotation may have pinned another version.
+func TestDoctorFetchesWhatIsServed(t *testing.T) {
+	const key = domain.SecretType("trading_api_key")
+	rotate := func(t *testing.T, to string, promote bool) *patient {
+		t.Helper()
+		p := newPatient(t)
+		p.write("secrets/key@1", plaintext+"-1")
+		p.write("secrets/key@2", plaintext+"-3")
+		p.due(map[domain.SecretType]time.Time{key: time.Now().AddDate(1, 0, 0)})
+		p.withDatabase(func(db *sqlite.Store) error {
+			event := func(seq uint64, action domain.Action) domain.Event {
+				return domain.Event{
+					ID: domain.EventID{Start: 2, Seq: seq}, Type: key, Action: action, Actor: domain.Automation,
+					Result: domain.ResultSuccess, ReplicaID: "replica-1", RecordedAt: time.Now(),
+				}
+			}
+			backend, err := localfile.New(p.path("secrets"))
+			if err != nil {
+				return err
+			}
+			defer backend.Close()
+			latest, err := backend.Fetch(t.Context(), "key", "latest")
+			if err != nil {
+				return err
+			}
+			newest, err := db.NoteVersion(t.Context(), key, latest.Version) // as a server does at its first fetch
+			if err != nil {
+				return err
+			}
+			r := domain.Rotation{ID: "rot-1", Type: key, From: "1", To: to, BegunBy: domain.Automation, BegunAt: time.Now()}
+			standing := domain.Standing{Type: key, Status: domain.RotationActive, Newest: newest}.Begun(r)
+			if _, err := db.BeginRotation(t.Context(), r, newest, standing, event(1, domain.ActionRotationBegin)); err != nil || !promote {
+				return err
+			}
+			_, err = db.EndRotation(t.Context(), r.ID, domain.RotationPromoted, standing.Promoted(),
+				domain.Rotated{At: time.Now(), DueAt: time.Now().AddDate(1, 0, 0)}, event(2, domain.ActionRotationPromote))
+			return err
+		})
+		return p
+	}
+	without := func(t *testing.T, p *patient, name string) {
+		t.Helper()
+		if err := os.Remove(p.path(name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Run("pinned", func(t *testing.T) {
+		rotate(t, "2", true).examine().want(t, exitOK, "ok       backend trading_api_key: local_file has version 2, which is pinned (")
+	})
+	t.Run("pinned, and gone", func(t *testing.T) {
+		p := rotate(t, "2", true)
+		without(t, p, "secrets/key@2")
+		p.examine().want(t, exitUnhealthy, "failed   backend trading_api_key: version 2, which is pinned: not_found",
+			"next: put it back or enable it, or rotate to another")
+	})
+	t.Run("pinned, and nothing behind the alias", func(t *testing.T) {
+		p := rotate(t, "2", true)
+		without(t, p, "secrets/key")
+		p.examine().want(t, exitOK, "warning  backend trading_api_key: local_file has version 2, which is pinned (",
+			"; a newer one would not be noticed: not_found", "next: put the file key into OMNI_LOCAL_FILE_DIR")
+	})
+	t.Run("rotating", func(t *testing.T) {
+		rotate(t, "2", false).examine().want(t, exitOK, "ok       backend trading_api_key: local_file has version 1, which is pinned (",
+			"ok       backend trading_api_key: local_file has version 2, which it rotates to (")
+	})
+	t.Run("rotating to a version that is gone", func(t *testing.T) {
+		rotate(t, "3", false).examine().want(t, exitUnhealthy, "failed   backend trading_api_key: version 3, which it rotates to: not_found",
+			"next: put it back or enable it, or give the rotation up: 'omni-secrets rotate abort'")
+	})
+}
+
 func TestDoctorAsksSecretManager(t *testing.T) {
 	p := newPatient(t)
 	gsm, endpoint := startEmulator(t)
@@ -269,7 +341,6 @@ func TestDoctorAsksSecretManager(t *testing.T) {
 		"failed   backend trading_api_passphrase: version_disabled: ", "next: enable the version",
 		"failed   backend zk_signing_seed: not_found: ", "next: create "+name("zk-signing-seed"),
 		"failed   backend webhook_shared_secret: unavailable: ", "next: the backend does not answer",
-		"ok       survival webhook_shared_secret: fetched now: 35m0s, by the policy",
 		"4 of ")
 
 	for method := range gsm.Calls() {
@@ -286,7 +357,7 @@ func TestDoctorTellsHowFarItIs(t *testing.T) {
 		t.Fatal(err)
 	}
 	var told []string
-	checkBackends(t.Context(), c, func(done, of int) { told = append(told, fmt.Sprintf("%d of %d", done, of)) })
+	checkBackends(t.Context(), c, nil, func(done, of int) { told = append(told, fmt.Sprintf("%d of %d", done, of)) })
 	if diff := cmp.Diff([]string{"1 of 2", "2 of 2"}, told); diff != "" {
 		t.Errorf("progress (-want +got):\n%s", diff)
 	}
@@ -412,7 +483,7 @@ func TestDoctorAsksARunningServer(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			p, api := newPatient(t), newFakeAPI(t, status(tc.row))
 			maps.Copy(p.env, api.process().env)
-			p.examine().want(t, tc.code, append(tc.want, "clock: the clock of 127.0.0.1:")...)
+			p.examine().want(t, tc.code, append(tc.want, "clock server: the clock of 127.0.0.1:")...)
 			for _, r := range api.requests() {
 				if r.Method != http.MethodGet || r.Path != statusPath && r.Path != "/livez" {
 					t.Errorf("it asked for %+v", r)
@@ -420,20 +491,26 @@ func TestDoctorAsksARunningServer(t *testing.T) {
 			}
 		})
 	}
-	t.Run("without a token it goes by the policy", func(t *testing.T) {
-		p, api := newPatient(t), newFakeAPI(t, nil)
+	t.Run("without a token it asks for the clock alone", func(t *testing.T) {
+		p, api := newPatient(t), newFakeAPI(t, map[string]http.HandlerFunc{"GET /livez": answer(200, `{}`)})
 		p.env["OMNI_API_URL"] = api.url
-		p.examine().want(t, exitOK, "survival trading_api_key: fetched now: 35m0s, by the policy; no server was asked", "survival webhook_shared_secret: fetched now: 31m0s")
+		p.examine().want(t, exitOK, "clock server: the clock of 127.0.0.1:", "skipped  survival: give --token, with the scope ops.omni.secrets.read")
+	})
+	t.Run("from a machine without the server's environment", func(t *testing.T) {
+		api := newFakeAPI(t, status(`{"secretType":"trading_api_key","cacheSource":"gsm","survivalSeconds":2043.5}`))
+		o := api.process().run(t, "doctor")
+		o.want(t, exitOK, "skipped  configuration: this is not the server's environment", "next: run it where 'serve' runs",
+			"ok       clock server: the clock of 127.0.0.1:", "ok       survival trading_api_key: 34m4s", "2 ok, 0 with a warning, 0 failed, 1 skipped")
 	})
 	t.Run("it does not accept the token", func(t *testing.T) {
 		p, api := newPatient(t), newFakeAPI(t, map[string]http.HandlerFunc{statusRoute: refusing(403, "FORBIDDEN", "no")})
 		maps.Copy(p.env, api.process().env)
-		p.examine().want(t, exitUnhealthy, "failed   survival: ask the server", "next: the token lacks scope ops.omni.secrets.read", "fetched now: 35m0s, by the policy")
+		p.examine().want(t, exitUnhealthy, "failed   survival: ask the server", "next: the token lacks scope ops.omni.secrets.read")
 	})
 	t.Run("it is gone", func(t *testing.T) {
 		p := newPatient(t)
 		p.env["OMNI_API_URL"], p.env["OMNI_TOKEN"] = "http://127.0.0.1:1", testToken
-		p.examine().want(t, exitUnhealthy, "failed   clock: no answer from 127.0.0.1:1", "failed   survival: ask the server", "next: is the server running?")
+		p.examine().want(t, exitUnhealthy, "failed   clock server: no answer from 127.0.0.1:1", "failed   survival: ask the server", "next: is the server running?")
 	})
 	t.Run("its clock is wrong", func(t *testing.T) {
 		for ahead, want := range map[time.Duration]verdict{-time.Hour: verdictFailed, time.Hour: verdictFailed, 4900 * time.Millisecond: verdictWarning} {
@@ -442,7 +519,7 @@ func TestDoctorAsksARunningServer(t *testing.T) {
 			api.date = func() string { return time.Now().Add(ahead).UTC().Format(http.TimeFormat) }
 			p.env["OMNI_API_URL"] = api.url
 			p.examine().want(t, map[verdict]int{verdictFailed: exitUnhealthy, verdictWarning: exitOK}[want],
-				fmt.Sprintf("%-8s clock: the clock of 127.0.0.1:", want), "next: set the wrong one by NTP")
+				fmt.Sprintf("%-8s clock server: the clock of 127.0.0.1:", want), "next: set the wrong one by NTP")
 		}
 	})
 }
@@ -460,7 +537,9 @@ func TestDoctorOfADevServer(t *testing.T) {
 			t.Errorf("a secret was printed:\n%s", o.out)
 		}
 	}
-	process{}.run(t, "doctor", "--data-dir", filepath.Join(dir, "none")).want(t, exitUnhealthy, "failed   configuration: open ", "failed   database: ")
+	none := filepath.Join(dir, "none")
+	process{}.run(t, "doctor", "--data-dir", none).want(t, exitUnhealthy,
+		"failed   configuration: there is no server of 'omni-secrets dev' in "+none+"\n", "next: give the --data-dir", "1 of 1 checks failed")
 }
 
 func startEmulator(t *testing.T) (server *emulator.Server, endpoint string) {

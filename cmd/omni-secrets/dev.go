@@ -100,6 +100,12 @@ func devConfig(dir string) (config, error) {
 	return c, err
 }
 
+// isDev reports whether a directory is one that dev has filled.
+func isDev(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, devJWTSecret))
+	return err == nil
+}
+
 // existingDev is the configuration that uses a data directory as it is.
 func existingDev(dir string) (config, error) {
 	c, err := devConfig(dir)
