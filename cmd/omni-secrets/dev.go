@@ -243,7 +243,7 @@ Its secrets are the files in %[2]s. In another terminal, in this directory:
 
   # break-glass: put a value in place for 25 minutes
   mkdir -p tmp && (umask 077 && printf %%s 'a value' > tmp/secret.plaintext)
-  %[4]s breakglass --secretType trading_api_key --secret-value-file ./tmp/secret.plaintext --ttl 25m --reason drill --token $OPS_JWT
+  %[4]s breakglass --secret-type trading_api_key --secret-value-file ./tmp/secret.plaintext --ttl 25m --reason drill --token $OPS_JWT
 
   # rotate: version 2 of a secret is a file beside it
   (umask 077 && printf %%s 'a new value' > %[5]s@2)
