@@ -53,7 +53,7 @@ func (f *clientFlags) readError(ctx context.Context, secretType string, err erro
 		return e.try("check that the token has not expired and was made for this server (key, issuer, audience); 'omni-secrets token --help' makes one")
 	case domain.CodeForbidden:
 		e.code = exitNotAllowed
-		return e.try("the token lacks scope %s, or its subject is not among the readers of this secret", domain.ScopeRead)
+		return e.try("%s", readerAdvice())
 	case domain.CodeUnknownSecretType:
 		e.code = exitNotFound
 		return e.try("'omni-secrets status' lists the secret types of this server")
