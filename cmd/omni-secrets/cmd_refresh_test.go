@@ -61,7 +61,7 @@ func TestRefresh(t *testing.T) {
 			exitUnavailable,
 			[]string{"trading_api_key HAS NO VALUE NOW", "next: add or enable the version, then refresh; in an emergency: 'omni-secrets breakglass --help'"},
 		},
-		{"all failed, as JSON", problem, []string{"-o", "json"}, request{}, exitUnavailable, []string{`"reason": "unavailable"`, `"refreshedSecretTypes": []`}},
+		{"all failed, as JSON", problem, []string{"-o", "json"}, request{}, exitUnavailable, []string{`"reason":"unavailable"`, `"refreshedSecretTypes":[]`}},
 		{"not allowed", refusing(403, "FORBIDDEN", "no"), nil, request{}, exitNotAllowed, []string{"lacks scope svc.omni.secrets.cache"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
