@@ -56,7 +56,8 @@ func TestRefresh(t *testing.T) {
 			[]string{"trading_api_key  failed: unavailable\n", "nothing could be refreshed (REFRESH_FAILED, request id req-42)", "shows what is still served; try again"},
 		},
 		{
-			"the only one is gone", gone, []string{"--secret-type", "trading_api_key"},
+			"the only one is gone", gone,
+			[]string{"--secret-type", "trading_api_key"},
 			request{ContentType: "application/json", Body: `{"secretType":"trading_api_key"}`},
 			exitUnavailable,
 			[]string{"trading_api_key HAS NO VALUE NOW", "next: add or enable the version, then refresh; in an emergency: 'omni-secrets breakglass --help'"},
