@@ -452,6 +452,11 @@ func TestDoctorAsksARunningServer(t *testing.T) {
 	})
 }
 
+func TestDoctorThatCanCheckNothingFails(t *testing.T) {
+	process{}.run(t, "doctor").want(t, exitFailure, "skipped  configuration: this is not the server's environment",
+		"skipped  clock server: neither OMNI_API_URL", "skipped  survival: give --api-url", "nothing could be checked here")
+}
+
 func TestDoctorOfADevServer(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "dev")
 	c, err := prepareDev(t.Context(), dir)
