@@ -74,7 +74,10 @@ func TestGoProgramsInTheReadme(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(dir, "main.go"), []byte(b.text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(filepath.Join(dir, "token"), []byte(s.service), 0o600); err != nil {
+		if err := os.Mkdir(filepath.Join(dir, "tmp"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "tmp", "token"), []byte(s.service), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		program := filepath.Join(dir, "program")

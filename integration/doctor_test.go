@@ -27,9 +27,9 @@ func TestDoctorBesideARunningServer(t *testing.T) {
 	t.Log("before the first start")
 	doctor().want(t, 0,
 		"ok       database: PostgreSQL answers", "warning  database: its login may change or delete audit events", "next: see migrations/postgres/roles.sql",
-		"clock: the database's clock is", "ok       rotation: without a deadline yet: 5;",
+		"clock database: the database's clock agrees with this machine's within ", "ok       rotation: without a deadline yet: 5;",
 		"ok       backend trading_api_key: gsm has version 1", "ok       journal: its folder is made at the first start",
-		"survival trading_api_key: fetched now: 35m0s, by the policy")
+		"skipped  survival: give --api-url")
 
 	t.Log("beside a server")
 	s := prepared.start(t)
@@ -37,7 +37,7 @@ func TestDoctorBesideARunningServer(t *testing.T) {
 	const rows = "SELECT (SELECT count(*) FROM omni_secret_access_events) AS events, (SELECT count(*) FROM omni_break_glass_overrides) AS overrides, (SELECT count(*) FROM goose_db_version) AS migrations"
 	before := s.query(rows)
 	r := doctor(about...).want(t, 0,
-		"ok       break-glass: the two keys are a pair", "clock: the clock of 127.0.0.1:", "ok       rotation: due in more than 30 days: 5",
+		"ok       break-glass: the two keys are a pair", "clock server: the clock of 127.0.0.1:", "ok       rotation: due in more than 30 days: 5",
 		"ok       journal: a running server has it open, as it should")
 	if strings.Count(r.stdout, ", as "+strings.TrimPrefix(s.api, "http://")+" has it in memory") != 5 {
 		t.Errorf("survival:\n%s", r.stdout)

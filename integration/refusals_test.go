@@ -280,7 +280,7 @@ func TestMigrateRefusesANewerSchema(t *testing.T) {
 func TestDevRefusesToStart(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	s := startDev(t, dir)
-	run(t, nil, "", "dev", "--data-dir", dir, "--listen", "127.0.0.1:0").want(t, 1, "another process")
+	run(t, nil, "", "dev", "--data-dir", dir, "--listen", "127.0.0.1:0").want(t, 1, "a server already runs on "+dir)
 	run(t, nil, "", "dev", "--data-dir", filepath.Join(t.TempDir(), "d"), "--listen", strings.TrimPrefix(s.api, "http://")).want(t, 1, "--listen")
 	s.do("GET", readPath+string(apiKey), s.service, "").want(200, "") // the first one is unharmed
 	s.stop()

@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -66,11 +67,30 @@ func (s *Service) Refresh(ctx context.Context, call Call, t domain.SecretType) (
 	if len(r.Types) == 0 {
 		return r, &domain.Error{
 			Code:       domain.CodeRefreshFailed,
-			Message:    fmt.Sprintf("nothing was refreshed (%s: %s); values and overrides in place are served as before", r.Failures[0].Type, r.Failures[0].Reason),
+			Message:    fmt.Sprintf("nothing was refreshed (%s: %s); %s", r.Failures[0].Type, r.Failures[0].Reason, s.left(r.Failures)),
 			RetryAfter: time.Second,
 		}
 	}
 	return r, nil
+}
+
+// left says what readers get of secrets that could not be refreshed.
+func (s *Service) left(failures []RefreshFailure) string {
+	now := time.Now()
+	var without []string
+	for _, f := range failures {
+		if _, ok := s.slots[f.Type].serve(now); !ok {
+			without = append(without, string(f.Type))
+		}
+	}
+	switch len(without) {
+	case 0:
+		return "values and overrides in place are served as before"
+	case 1:
+		return without[0] + " HAS NO VALUE NOW, reads get 503"
+	default:
+		return strings.Join(without, ", ") + " HAVE NO VALUE NOW, reads get 503"
+	}
 }
 
 type refreshOutcome struct {

@@ -1,6 +1,7 @@
 package service_test
 
 import (
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -38,6 +39,39 @@ func TestRefresh(t *testing.T) {
 			t.Errorf("%d refresh events, want 6", got)
 		}
 	})
+}
+
+// A caller who reads that all is served as before, while the value was just evicted, looks elsewhere for the outage.
+func TestRefreshThatFailsSaysWhatIsLeft(t *testing.T) {
+	const asBefore = "values and overrides in place are served as before"
+	for _, tc := range []struct {
+		name     string
+		reason   domain.Reason
+		override bool
+		want     string
+	}{
+		{"an outage leaves the value", domain.ReasonUnavailable, false, asBefore},
+		{"a denial leaves it for its grace", domain.ReasonPermissionDenied, false, asBefore},
+		{"a version that is gone", domain.ReasonNotFound, false, "trading_api_key HAS NO VALUE NOW, reads get 503"},
+		{"a version that is disabled", domain.ReasonVersionDisabled, false, "trading_api_key HAS NO VALUE NOW, reads get 503"},
+		{"a version that is gone, under an override", domain.ReasonNotFound, true, asBefore},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture(t)
+				defer f.run()()
+				if tc.override {
+					f.apply("an emergency", time.Minute)
+				}
+				f.backend.Fail("key", tc.reason)
+				_, err := f.Refresh(t.Context(), cacher, apiKey)
+				f.wantCode(err, domain.CodeRefreshFailed)
+				if want := "(trading_api_key: " + string(tc.reason) + "); " + tc.want; !strings.HasSuffix(err.Error(), want) {
+					t.Errorf("the error is %q, want %q at its end", err, want)
+				}
+			})
+		})
+	}
 }
 
 func TestRefreshSeesWhatTheBackendHasAfterItWasAsked(t *testing.T) {

@@ -50,9 +50,15 @@ func (o ops) AbortRotation(ctx context.Context, r *secretsv1.AbortRotationReques
 }
 
 func (o ops) RecordRotation(ctx context.Context, r *secretsv1.RecordRotationRequest) (*secretsv1.RecordRotationResponse, error) {
-	at, err := timeOf("rotated_at", r.GetRotatedAt())
-	if err != nil {
-		return nil, err
+	var at time.Time // now
+	if r.GetRotatedAt() != nil {
+		var err error
+		if at, err = timeOf("rotated_at", r.GetRotatedAt()); err != nil {
+			return nil, err
+		}
+		if at.IsZero() {
+			return nil, &domain.Error{Code: domain.CodeInvalidRequest, Message: "rotated_at is in the year 1; leave it out for now"}
+		}
 	}
 	after, err := o.Service.RecordRotation(ctx, callOf(ctx), domain.SecretType(r.GetSecretType()), at)
 	if err != nil {

@@ -76,6 +76,16 @@ func TestRotationMadeElsewhere(t *testing.T) {
 	})
 }
 
+func TestRotationMadeElsewhereJustNow(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture, p protocol) {
+		before := time.Now().Truncate(time.Microsecond)
+		r, err := f.ops(p, tokenOps).RecordRotation(t.Context(), &secretsv1.RecordRotationRequest{SecretType: apiKey})
+		if at := r.GetSecret().GetLastRotatedAt().AsTime(); err != nil || at.Before(before) || at.After(time.Now()) {
+			t.Errorf("%v, %v", r, err)
+		}
+	})
+}
+
 func TestFollowUps(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture, p protocol) {
 		f.apply("emergency", time.Minute)
@@ -134,8 +144,8 @@ func TestRefusedRotations(t *testing.T) {
 			_, err := ops.PromoteRotation(ctx, &secretsv1.PromoteRotationRequest{SecretType: "nothing"})
 			return err
 		}, rpc.CodeNotFound, domain.CodeUnknownSecretType},
-		"no time": {func() error {
-			_, err := ops.RecordRotation(ctx, &secretsv1.RecordRotationRequest{SecretType: apiKey})
+		"a time that would stand for now": {func() error {
+			_, err := ops.RecordRotation(ctx, &secretsv1.RecordRotationRequest{SecretType: apiKey, RotatedAt: timestamppb.New(time.Time{})})
 			return err
 		}, rpc.CodeInvalidArgument, domain.CodeInvalidRequest},
 		"a time that no calendar has": {func() error {

@@ -91,7 +91,7 @@ func (a *api) endRotation(end func(context.Context, service.Call, domain.SecretT
 }
 
 type recordRotationRequest struct {
-	RotatedAt string `json:"rotatedAt"`
+	RotatedAt *string `json:"rotatedAt"` // now when it is missing
 }
 
 func (a *api) recordRotation(w http.ResponseWriter, r *http.Request, call service.Call) error {
@@ -103,12 +103,12 @@ func (a *api) recordRotation(w http.ResponseWriter, r *http.Request, call servic
 	if err := decode(w, r, &body, "rotatedAt"); err != nil {
 		return err
 	}
-	if err := required(field{"rotatedAt", body.RotatedAt}); err != nil {
-		return err
-	}
-	at, err := time.Parse(time.RFC3339, body.RotatedAt)
-	if err != nil {
-		return invalid("rotatedAt must be an RFC 3339 time such as 2026-01-31T12:00:00Z")
+	var at time.Time
+	if body.RotatedAt != nil {
+		var err error
+		if at, err = time.Parse(time.RFC3339, *body.RotatedAt); err != nil || at.IsZero() {
+			return invalid("rotatedAt must be an RFC 3339 time such as 2026-01-31T12:00:00Z, or be left out for now")
+		}
 	}
 	after, err := a.Service.RecordRotation(r.Context(), call, t, at)
 	if err != nil {

@@ -100,6 +100,18 @@ func TestRotationMadeElsewhere(t *testing.T) {
 		"lastRotatedAt", at.Format("2006-01-02T15:04:05.000Z"), "rotationDueAt", domain.RotationDue(at, 12).Format("2006-01-02T15:04:05.000Z"))
 }
 
+func TestRotationMadeElsewhereJustNow(t *testing.T) {
+	for _, body := range []string{"", "{}", `{"rotatedAt":null}`} {
+		f := newFixture(t).run()
+		before := time.Now().Truncate(time.Millisecond)
+		row := f.do("POST", recordPath, tokenOps, body).want(200, "").json()
+		at, err := time.Parse(time.RFC3339, fmt.Sprint(row["lastRotatedAt"]))
+		if err != nil || at.Before(before) || at.After(time.Now()) {
+			t.Errorf("with the body %q it was rotated at %v", body, row["lastRotatedAt"])
+		}
+	}
+}
+
 func TestFollowUps(t *testing.T) {
 	f := newFixture(t).run()
 	if m := f.do("GET", followUpsPath, tokenOps, "").want(200, "").json(); fmt.Sprint(m["data"]) != "[]" {
@@ -141,7 +153,8 @@ func TestBadBodiesOfRotations(t *testing.T) {
 		{"a rotation to a version with a leading zero", rotationsPath, rotation("02")},
 		{"a promotion of another version", promotePath, `{"gcpSecretVersion":"3"}`},
 		{"an abort with a body", abortPath, `{"secretType":"trading_api_key"}`},
-		{"a time that is missing", rotationsPath + "/zk_signing_seed/record", `{}`},
+		{"a time that is empty", rotationsPath + "/zk_signing_seed/record", `{"rotatedAt":""}`},
+		{"a time that would stand for now", rotationsPath + "/zk_signing_seed/record", `{"rotatedAt":"0001-01-01T00:00:00Z"}`},
 		{"a time that is none", rotationsPath + "/zk_signing_seed/record", `{"rotatedAt":"yesterday"}`},
 		{"a time in the future", rotationsPath + "/zk_signing_seed/record", `{"rotatedAt":"2999-01-01T00:00:00Z"}`},
 		{"a follow-up without a reason", followUpsPath + "/bg-1/close", ``},

@@ -29,7 +29,7 @@ var flags = []struct {
 	{"seed-dir", "OMNI_EMULATOR_SEED_DIR", "", "`folder` whose files NAME become version 1 of the secrets NAME", func(o *options) *string { return &o.seedDir }},
 }
 
-const healthUsage = "ask the emulator whose control API is at this `URL` whether it serves, and exit with 0 or 1"
+const healthUsage = "`URL` of the control API of an emulator: ask whether it serves, and exit with 0 or 1"
 
 const usageHead = `gsm-emulator serves an in-memory Google Secret Manager (gRPC) and an HTTP API to steer it.
 Nothing is kept when it ends.

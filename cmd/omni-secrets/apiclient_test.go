@@ -95,7 +95,7 @@ func TestRefusals(t *testing.T) {
 		{"not allowed", refusing(403, "FORBIDDEN", "the token does not allow this"), exitNotAllowed, []string{"the token lacks scope ops.omni.secrets.read"}},
 		{"unknown type", refusing(404, "UNKNOWN_SECRET_TYPE", "there is no such secret type"), exitNotFound, []string{"lists the secret types"}},
 		{"not our server", answer(404, "not here"), exitNotFound, []string{"404 Not Found", "is the address of Omni Secrets"}},
-		{"unavailable", refusing(503, "STATE_UNAVAILABLE", "the database does not answer"), exitUnavailable, []string{"the database does not answer", "nothing was changed"}},
+		{"unavailable", refusing(503, "STATE_UNAVAILABLE", "the database does not answer"), exitUnavailable, []string{"the database does not answer", "before you try again, when it is back"}},
 		{"bad gateway", answer(502, "<html>"), exitUnavailable, []string{"502 Bad Gateway"}},
 		{"bad request", refusing(400, "INVALID_REQUEST", "there is no such field"), exitRefused, []string{"compare the versions", "/version"}},
 		{"conflict", refusing(409, "ROTATION_IN_PROGRESS", "a rotation is in progress"), exitRefused, []string{"ROTATION_IN_PROGRESS", "request id req-42"}},

@@ -7,6 +7,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,6 +29,28 @@ type fetchFailure struct {
 	Reason     string `json:"reason"`
 }
 
+// evicted reports whether the failure took away the value that was in memory.
+func (f fetchFailure) evicted() bool {
+	return domain.Reason(f.Reason).Severity() == domain.Authoritative
+}
+
+// refreshAdvice says what to do about secrets that could not be refreshed.
+func refreshAdvice(failures []fetchFailure) string {
+	if slices.ContainsFunc(failures, fetchFailure.evicted) {
+		return "add or enable the version, then refresh; in an emergency: 'omni-secrets breakglass --help'"
+	}
+	return "'omni-secrets status' shows what is still served; try again when the backend is back"
+}
+
+// check takes the code of the check that a version did not pass off the end of a detail that has it there in brackets.
+func (p problem) check() (detail string, code domain.CheckCode, ok bool) {
+	at := strings.LastIndex(p.Detail, " (")
+	if p.Code != domain.CodeVersionRejected || at < 0 || !strings.HasSuffix(p.Detail, ")") {
+		return "", "", false
+	}
+	return p.Detail[:at], domain.CheckCode(p.Detail[at+len(" (") : len(p.Detail)-len(")")]), true
+}
+
 // refusalError is an answer outside 2xx.
 type refusalError struct {
 	doing   string
@@ -47,6 +70,10 @@ func (e *refusalError) Error() string {
 	var marks []string
 	if e.problem.Code != "" {
 		marks = append(marks, string(e.problem.Code))
+	}
+	if without, code, ok := e.problem.check(); ok {
+		message = without
+		marks = append(marks, string(code))
 	}
 	if e.problem.RequestID != "" {
 		marks = append(marks, "request id "+e.problem.RequestID)
@@ -104,7 +131,7 @@ func (c *apiClient) nextStep(r call, e *refusalError, header http.Header) string
 	case domain.CodeSecretUnavailable:
 		return "'omni-secrets status' says why; in an emergency an operator can inject a value: 'omni-secrets breakglass --help'"
 	case domain.CodeRefreshFailed:
-		return "nothing was taken away: 'omni-secrets status' shows what is still served; try again when the backend is back"
+		return refreshAdvice(e.problem.Failures)
 	case domain.CodeRotationInProgress:
 		return "'omni-secrets rotate status' shows that rotation; 'omni-secrets rotate promote' and 'rotate abort' end it"
 	case domain.CodeNoRotation:
@@ -112,7 +139,11 @@ func (c *apiClient) nextStep(r call, e *refusalError, header http.Header) string
 	case domain.CodeSecretDeprecated:
 		return "ask the secret's owner, whom 'omni-secrets rotate due' shows, which secret has taken its place"
 	case domain.CodeVersionRejected:
-		return "nothing was changed; 'omni-secrets rotate preview' runs the same checks as often as you like"
+		const unchanged = "nothing was changed; "
+		if _, code, ok := e.problem.check(); ok {
+			return unchanged + checkAdvice(code)
+		}
+		return unchanged + "'omni-secrets rotate preview' runs the same checks as often as you like"
 	case domain.CodeVersionUnavailable:
 		return "nothing was changed; try again when the backend answers: 'omni-secrets status' shows its failures"
 	case domain.CodeNoFollowUp:
@@ -120,16 +151,16 @@ func (c *apiClient) nextStep(r call, e *refusalError, header http.Header) string
 	case domain.CodeAuditUnavailable:
 		return "the server's audit journal takes no events: free or mend its disk (runbook: AUDIT_UNAVAILABLE)"
 	case domain.CodeStateUnavailable:
-		return "the server's database cannot be reached; nothing was changed, try again when it is back"
+		return "the server's database does not answer: look at 'omni-secrets status' before you try again, when it is back"
 	default: // the status says it
 	}
 	switch {
 	case e.status == http.StatusUnauthorized:
 		return "check that the token has not expired and was made for this server (key, issuer, audience); 'omni-secrets token --help' makes one"
 	case e.status == http.StatusForbidden && r.scope == domain.ScopeRead:
-		return fmt.Sprintf("the token lacks scope %s, or its subject is not among the readers of this secret", r.scope)
+		return readerAdvice()
 	case e.status == http.StatusForbidden:
-		return fmt.Sprintf("the token lacks scope %s", r.scope)
+		return fmt.Sprintf("the token lacks scope %s: %s", r.scope, scopeAdvice(r.scope))
 	case e.status/100 == 3:
 		return "redirects are not followed, since the token would go along: " + redirectAdvice(header.Get("Location"))
 	case e.status == http.StatusNotFound:
@@ -145,6 +176,17 @@ func (c *apiClient) nextStep(r call, e *refusalError, header http.Header) string
 	default:
 		return fmt.Sprintf("check that %s is the address of Omni Secrets, and its log", c.base)
 	}
+}
+
+// scopeAdvice says how to get a token with a scope.
+func scopeAdvice(scope domain.Scope) string {
+	return fmt.Sprintf("have your identity provider put it into one, or where JWT_SECRET is: 'omni-secrets token --subject YOUR-NAME --scope %s'", scope)
+}
+
+// readerAdvice says what to do about a read that is not allowed.
+func readerAdvice() string {
+	return fmt.Sprintf("the token lacks scope %[1]s, or its subject is not among the readers of this secret in the catalog; for the scope, %[2]s",
+		domain.ScopeRead, scopeAdvice(domain.ScopeRead))
 }
 
 // redirectAdvice names where an answer wanted to send the request, without query or credentials.

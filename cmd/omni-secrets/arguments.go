@@ -40,10 +40,23 @@ func noArguments(cmd *cobra.Command, args []string) error {
 	case len(args) == 0:
 		return nil
 	case cmd.HasSubCommands():
-		return usageErrorf("%q has no such command", cmd.CommandPath())
+		return suggest(cmd, usageErrorf("%q has no such command", cmd.CommandPath()), args)
+	case cmd.Flags().Lookup("secret-type") != nil:
+		return usageErrorf("%q takes flags only; something else was given", cmd.CommandPath()).try("name the secret by --secret-type TYPE")
 	default:
-		return usageErrorf("%q takes flags only; something else was given", cmd.CommandPath())
+		return usageErrorf("%q takes flags only; something else was given", cmd.CommandPath()).try("every argument has a flag before it")
 	}
+}
+
+// suggest says which command may have been meant, if one of the words resembles it.
+func suggest(cmd *cobra.Command, err *exitError, words []string) *exitError {
+	cmd.SuggestionsMinimumDistance = 2
+	for _, word := range words {
+		if similar := cmd.SuggestionsFor(word); len(similar) > 0 {
+			return err.try("did you mean '%s %s'?", cmd.CommandPath(), similar[0])
+		}
+	}
+	return err
 }
 
 // oneOf is nil for a known value of a flag, and for none.

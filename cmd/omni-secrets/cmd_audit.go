@@ -53,6 +53,9 @@ func newAuditListCommand(s *streams) *cobra.Command {
 
 --since and --until take an RFC 3339 time, or how long ago: 90m, 24h, 7d. --since is inclusive, --until is not.
 
+A follow-up that was closed without a rotation is an event of the action write_metadata with the source break_glass.
+What 'rotate done' recorded has the same action, with another source.
+
 With -o json it prints {"data":[...],"nextCursor":...} with the events as the server sent them. When a listing
 with --all fails half-way the exit code is not 0, and the JSON is incomplete.
 

@@ -132,8 +132,8 @@ func TestAuditAsJSON(t *testing.T) {
 		args    []string
 		want    string
 	}{
-		{"first page", pages("a", "b"), nil, "{\"data\":[\n{\"action\":\"a\",\"extra\":1}],\"nextCursor\":\"page-1\"}\n"},
-		{"all pages", pages("a", "b"), []string{"--all"}, "{\"data\":[\n{\"action\":\"a\",\"extra\":1},\n{\"action\":\"b\",\"extra\":1}],\"nextCursor\":null}\n"},
+		{"first page", pages("a", "b"), nil, "{\"data\":[{\"action\":\"a\",\"extra\":1}],\"nextCursor\":\"page-1\"}\n"},
+		{"all pages", pages("a", "b"), []string{"--all"}, "{\"data\":[{\"action\":\"a\",\"extra\":1},{\"action\":\"b\",\"extra\":1}],\"nextCursor\":null}\n"},
 		{"no events", answer(200, `{"data":[],"nextCursor":null}`), nil, "{\"data\":[],\"nextCursor\":null}\n"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

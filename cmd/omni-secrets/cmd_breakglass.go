@@ -46,6 +46,8 @@ status back, and fails unless the server says that it serves the override.
 Every override opens a follow-up: its value is known to more people and machines than before, so the secret is rotated
 afterwards, or somebody says why it need not be. 'omni-secrets breakglass follow-ups' lists them.
 
+--secretType, as the REST API spells it, stands for --secret-type in every command.
+
 The value comes from a file or from standard input, never from the command line, where other users and the
 shell's history would see it. Only the encrypted value leaves this machine.
 

@@ -357,7 +357,7 @@ func TestBreakGlassClear(t *testing.T) {
 		want    string
 	}{
 		{"ended", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }, nil, exitOK, "The override of trading_api_key has ended."},
-		{"as JSON", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }, []string{"-o", "json"}, exitOK, `"cleared": true`},
+		{"as JSON", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }, []string{"-o", "json"}, exitOK, `"cleared":true`},
 		{"none", refusing(404, "NO_BREAK_GLASS", "there is no override"), nil, exitNotFound, "no override is in place"},
 		{"not allowed", refusing(403, "FORBIDDEN", "no"), nil, exitNotAllowed, "lacks scope ops.omni.secrets.breakglass"},
 		{"hangs up", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, nil, exitUnavailable, "may have ended all the same"},

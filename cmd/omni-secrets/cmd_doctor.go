@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -15,15 +16,17 @@ prints one line a check: ok, warning, failed, or skipped where it cannot be made
   configuration  the settings: everything that is wrong at once, as 'serve' would refuse it
   database       it answers and has the schema of this program; its login may do what the server must, and may not
                  change the audit trail (PostgreSQL)
-  backend        each secret of the catalog can be fetched, and if not, why and which right is missing
+  backend        each secret can be fetched, in the version that is served and in the one that it is rotated to, and if
+                 not, why and which right is missing
   break-glass    OMNI_BREAKGLASS_PUBLIC_KEY, when set, belongs to OMNI_BREAKGLASS_PRIVATE_KEY
   clock          this machine's clock beside those of the database and of the server: more than 1s is a warning, more
                  than 5s a failure, since tokens are checked without leeway and overrides end by the clock
   journal        the audit journal's folder can be written and has space left
   rotation       deadlines that are near or past
-  survival       how long each secret would still be served if its backend went away now: as a running server has it
-                 in memory, when its address and a token with the scope ops.omni.secrets.read are given; otherwise by
-                 the policy, for a value that is fetched now
+  survival       how long each secret would still be served if its backend went away now, as a running server has it
+                 in memory: when its address and a token with the scope ops.omni.secrets.read are given
+
+Where the environment is not the server's, it asks a running server for its clock and for survival, and skips the rest.
 
 It changes nothing: no migration, no audit event, no row, no file. No value is ever printed. It does fetch each secret
 once, 8 at a time, as a server does: that counts against the quota of Secret Manager, and shows in its audit logs.
@@ -47,11 +50,19 @@ func newDoctorCommand(s *streams) *cobra.Command {
 			if f.timeout <= 0 {
 				return usageErrorf("--timeout must be more than 0")
 			}
-			c, wrong := readConfig(s.lookupEnv)
-			if devDir != "" {
-				c, wrong = existingDev(devDir)
+			d := &diagnosis{s: s, counts: map[verdict]int{}}
+			switch {
+			case devDir == "" && !serverSettings(s):
+				return d.run(cmd.Context(), append([]func() []finding{notHere}, askServer(cmd.Context(), s, &f)...))
+			case devDir == "":
+				c, wrong := readConfig(s.lookupEnv)
+				return d.run(cmd.Context(), append(examineHere(cmd.Context(), s, c, wrong), askServer(cmd.Context(), s, &f)...))
+			case !isDev(devDir):
+				return d.run(cmd.Context(), []func() []finding{func() []finding { return noDev(devDir) }})
+			default:
+				c, wrong := existingDev(devDir)
+				return d.run(cmd.Context(), append(examineHere(cmd.Context(), s, c, wrong), askServer(cmd.Context(), s, &f)...))
 			}
-			return doctor(cmd.Context(), s, &f, c, wrong)
 		},
 	}
 	f.register(cmd)
@@ -147,24 +158,18 @@ func (d *diagnosis) conclude() error {
 	if err != nil {
 		return err
 	}
+	if d.counts[verdictSkipped] == len(d.findings) {
+		return failuref("nothing could be checked here")
+	}
 	if n := d.counts[verdictFailed]; n > 0 {
 		return &exitError{code: exitUnhealthy, err: fmt.Errorf("%d of %d checks failed", n, len(d.findings))}
 	}
 	return nil
 }
 
-// doctor makes the checks that c allows. wrong is what is wrong with c.
-func doctor(ctx context.Context, s *streams, f *clientFlags, c config, wrong error) error {
-	d := &diagnosis{s: s, counts: map[verdict]int{}}
-	for _, check := range []func() []finding{
-		func() []finding { return checkConfiguration(ctx, c, wrong) },
-		func() []finding { return examineDatabase(ctx, c) },
-		func() []finding { return checkBackends(ctx, c, s.progress()) },
-		func() []finding { return []finding{checkKeyPair(c, s.env(publicKeyEnv))} },
-		func() []finding { return []finding{checkServerClock(ctx, s, f)} },
-		func() []finding { return []finding{checkJournal(c)} },
-		func() []finding { return checkSurvival(ctx, s, f, c) },
-	} {
+// run makes the checks and prints what they find.
+func (d *diagnosis) run(ctx context.Context, checks []func() []finding) error {
+	for _, check := range checks {
 		if err := d.add(check()...); err != nil {
 			return err
 		}
@@ -173,4 +178,41 @@ func doctor(ctx context.Context, s *streams, f *clientFlags, c config, wrong err
 		}
 	}
 	return d.conclude()
+}
+
+// examineHere are the checks that need the server's environment. wrong is what is wrong with c.
+func examineHere(ctx context.Context, s *streams, c config, wrong error) []func() []finding {
+	var decided standings
+	return []func() []finding{
+		func() []finding { return checkConfiguration(ctx, c, wrong) },
+		func() (findings []finding) { findings, decided = examineDatabase(ctx, c); return findings },
+		func() []finding { return checkBackends(ctx, c, decided, s.progress()) },
+		func() []finding { return []finding{checkKeyPair(c, s.env(publicKeyEnv))} },
+		func() []finding { return []finding{checkJournal(c)} },
+	}
+}
+
+// askServer are the checks that ask a running server.
+func askServer(ctx context.Context, s *streams, f *clientFlags) []func() []finding {
+	return []func() []finding{
+		func() []finding { return []finding{checkServerClock(ctx, s, f)} },
+		func() []finding { return checkSurvival(ctx, s, f) },
+	}
+}
+
+// serverSettings reports whether anything is set that only a server needs: what is missing is missing by mistake then.
+func serverSettings(s *streams) bool {
+	return slices.ContainsFunc([]string{"DATABASE_URL", jwtSecretEnv, "OMNI_JWKS_URL", privateKeyEnv},
+		func(name string) bool { return s.env(name) != "" })
+}
+
+func notHere() []finding {
+	return []finding{found(configurationCheck, verdictSkipped,
+		"this is not the server's environment: its database, backends, break-glass key and journal are not looked at").
+		try("run it where 'serve' runs, with the same environment, or with --data-dir for the server of 'omni-secrets dev'")}
+}
+
+func noDev(dir string) []finding {
+	return []finding{found(configurationCheck, verdictFailed, "there is no server of 'omni-secrets dev' in %s", dir).
+		try("give the --data-dir that 'omni-secrets dev' was started with; it is .omni-dev unless it was told another")}
 }

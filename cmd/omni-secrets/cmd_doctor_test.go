@@ -175,12 +175,12 @@ func TestDoctorAsJSON(t *testing.T) {
 		t.Fatal(err)
 	}
 	o := p.examine("-o", "json")
-	o.want(t, exitUnhealthy, "1 of 11 checks failed")
+	o.want(t, exitUnhealthy, "1 of 10 checks failed")
 	var document map[string]any
 	if err := json.Unmarshal([]byte(o.out), &document); err != nil {
 		t.Fatal(err)
 	}
-	if document["failed"] != 1.0 || document["ok"] != 8.0 || document["skipped"] != 2.0 || document["warning"] != 0.0 {
+	if document["failed"] != 1.0 || document["ok"] != 6.0 || document["skipped"] != 3.0 || document["warning"] != 0.0 {
 		t.Errorf("counts: %v", document)
 	}
 	var failed []finding
@@ -269,7 +269,6 @@ func TestDoctorAsksSecretManager(t *testing.T) {
 		"failed   backend trading_api_passphrase: version_disabled: ", "next: enable the version",
 		"failed   backend zk_signing_seed: not_found: ", "next: create "+name("zk-signing-seed"),
 		"failed   backend webhook_shared_secret: unavailable: ", "next: the backend does not answer",
-		"ok       survival webhook_shared_secret: fetched now: 35m0s, by the policy",
 		"4 of ")
 
 	for method := range gsm.Calls() {
@@ -286,7 +285,7 @@ func TestDoctorTellsHowFarItIs(t *testing.T) {
 		t.Fatal(err)
 	}
 	var told []string
-	checkBackends(t.Context(), c, func(done, of int) { told = append(told, fmt.Sprintf("%d of %d", done, of)) })
+	checkBackends(t.Context(), c, nil, func(done, of int) { told = append(told, fmt.Sprintf("%d of %d", done, of)) })
 	if diff := cmp.Diff([]string{"1 of 2", "2 of 2"}, told); diff != "" {
 		t.Errorf("progress (-want +got):\n%s", diff)
 	}
@@ -412,7 +411,7 @@ func TestDoctorAsksARunningServer(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			p, api := newPatient(t), newFakeAPI(t, status(tc.row))
 			maps.Copy(p.env, api.process().env)
-			p.examine().want(t, tc.code, append(tc.want, "clock: the clock of 127.0.0.1:")...)
+			p.examine().want(t, tc.code, append(tc.want, "clock server: the clock of 127.0.0.1:")...)
 			for _, r := range api.requests() {
 				if r.Method != http.MethodGet || r.Path != statusPath && r.Path != "/livez" {
 					t.Errorf("it asked for %+v", r)
@@ -420,20 +419,26 @@ func TestDoctorAsksARunningServer(t *testing.T) {
 			}
 		})
 	}
-	t.Run("without a token it goes by the policy", func(t *testing.T) {
-		p, api := newPatient(t), newFakeAPI(t, nil)
+	t.Run("without a token it asks for the clock alone", func(t *testing.T) {
+		p, api := newPatient(t), newFakeAPI(t, map[string]http.HandlerFunc{"GET /livez": answer(200, `{}`)})
 		p.env["OMNI_API_URL"] = api.url
-		p.examine().want(t, exitOK, "survival trading_api_key: fetched now: 35m0s, by the policy; no server was asked", "survival webhook_shared_secret: fetched now: 31m0s")
+		p.examine().want(t, exitOK, "clock server: the clock of 127.0.0.1:", "skipped  survival: give --token, with the scope ops.omni.secrets.read")
+	})
+	t.Run("from a machine without the server's environment", func(t *testing.T) {
+		api := newFakeAPI(t, status(`{"secretType":"trading_api_key","cacheSource":"gsm","survivalSeconds":2043.5}`))
+		o := api.process().run(t, "doctor")
+		o.want(t, exitOK, "skipped  configuration: this is not the server's environment", "next: run it where 'serve' runs",
+			"ok       clock server: the clock of 127.0.0.1:", "ok       survival trading_api_key: 34m4s", "2 ok, 0 with a warning, 0 failed, 1 skipped")
 	})
 	t.Run("it does not accept the token", func(t *testing.T) {
 		p, api := newPatient(t), newFakeAPI(t, map[string]http.HandlerFunc{statusRoute: refusing(403, "FORBIDDEN", "no")})
 		maps.Copy(p.env, api.process().env)
-		p.examine().want(t, exitUnhealthy, "failed   survival: ask the server", "next: the token lacks scope ops.omni.secrets.read", "fetched now: 35m0s, by the policy")
+		p.examine().want(t, exitUnhealthy, "failed   survival: ask the server", "next: the token lacks scope ops.omni.secrets.read")
 	})
 	t.Run("it is gone", func(t *testing.T) {
 		p := newPatient(t)
 		p.env["OMNI_API_URL"], p.env["OMNI_TOKEN"] = "http://127.0.0.1:1", testToken
-		p.examine().want(t, exitUnhealthy, "failed   clock: no answer from 127.0.0.1:1", "failed   survival: ask the server", "next: is the server running?")
+		p.examine().want(t, exitUnhealthy, "failed   clock server: no answer from 127.0.0.1:1", "failed   survival: ask the server", "next: is the server running?")
 	})
 	t.Run("its clock is wrong", func(t *testing.T) {
 		for ahead, want := range map[time.Duration]verdict{-time.Hour: verdictFailed, time.Hour: verdictFailed, 4900 * time.Millisecond: verdictWarning} {
@@ -442,9 +447,14 @@ func TestDoctorAsksARunningServer(t *testing.T) {
 			api.date = func() string { return time.Now().Add(ahead).UTC().Format(http.TimeFormat) }
 			p.env["OMNI_API_URL"] = api.url
 			p.examine().want(t, map[verdict]int{verdictFailed: exitUnhealthy, verdictWarning: exitOK}[want],
-				fmt.Sprintf("%-8s clock: the clock of 127.0.0.1:", want), "next: set the wrong one by NTP")
+				fmt.Sprintf("%-8s clock server: the clock of 127.0.0.1:", want), "next: set the wrong one by NTP")
 		}
 	})
+}
+
+func TestDoctorThatCanCheckNothingFails(t *testing.T) {
+	process{}.run(t, "doctor").want(t, exitFailure, "skipped  configuration: this is not the server's environment",
+		"skipped  clock server: neither OMNI_API_URL", "skipped  survival: give --api-url", "nothing could be checked here")
 }
 
 func TestDoctorOfADevServer(t *testing.T) {
@@ -460,7 +470,9 @@ func TestDoctorOfADevServer(t *testing.T) {
 			t.Errorf("a secret was printed:\n%s", o.out)
 		}
 	}
-	process{}.run(t, "doctor", "--data-dir", filepath.Join(dir, "none")).want(t, exitUnhealthy, "failed   configuration: open ", "failed   database: ")
+	none := filepath.Join(dir, "none")
+	process{}.run(t, "doctor", "--data-dir", none).want(t, exitUnhealthy,
+		"failed   configuration: there is no server of 'omni-secrets dev' in "+none+"\n", "next: give the --data-dir", "1 of 1 checks failed")
 }
 
 func startEmulator(t *testing.T) (server *emulator.Server, endpoint string) {

@@ -36,8 +36,8 @@ func newExecCommand(s *streams) *cobra.Command {
 		Use:   "exec [flags] -- COMMAND [ARGUMENT]...",
 		Short: "Run a command with secrets in its environment or in private files",
 		Long: `Fetches secrets, and runs a command that finds them in its environment (--env) or in files (--file). It starts the
-command only when it has every value, for which it waits --timeout in all. Nothing secret is on a command line, and
-nothing is written to a disk.
+command only when it has every value, and waits for all of them together, for at most --timeout. Nothing secret is on a
+command line, and nothing is written to a disk.
 
 --file NAME=TYPE writes the value, byte for byte, into a file of a new directory that only you can enter, and sets
 the variable NAME to its path. The directory is on a tmpfs: in XDG_RUNTIME_DIR, or else in /dev/shm. It is removed
@@ -82,6 +82,7 @@ the readers of each secret.`,
 	}
 	f.register(cmd)
 	flags := cmd.Flags()
+	flags.Lookup("timeout").Usage = "wait at most this `DURATION` for all values together"
 	flags.SetInterspersed(false) // what follows the command's name is the command's
 	flags.StringArrayVar(&f.env, "env", nil, "put a value into the environment: `NAME=TYPE`, as often as needed")
 	flags.StringArrayVar(&f.files, "file", nil, "put a value into a file and its path into the environment: `NAME=TYPE`, as often as needed")

@@ -90,7 +90,7 @@ func newCloseFollowUpCommand(s *streams) *cobra.Command {
 		Use:   "close OVERRIDE_ID --reason TEXT",
 		Short: "Close a follow-up without a rotation",
 		Long: `Closes the follow-up of an override without a rotation, for a reason that auditors will read: why the value that was
-injected need not be rotated. It cannot be opened again.
+injected need not be rotated. It cannot be opened again. In the audit trail it is an event of the action write_metadata.
 
 The token needs the scope ops.omni.secrets.breakglass.`,
 		Example:           `  omni-secrets breakglass follow-ups close bg-4N2VVOJU2C4L5I4PXAMR2WVBLW --reason 'drill with a made-up value'`,

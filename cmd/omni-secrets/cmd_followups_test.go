@@ -46,7 +46,7 @@ func TestCloseFollowUp(t *testing.T) {
 	if got := api.requests()[0].Body; got != `{"reason":"a drill"}` {
 		t.Errorf("sent %s", got)
 	}
-	api.process().run(t, "breakglass", "follow-ups", "close", "bg-OLD", "--reason", "a drill", "-o", "json").want(t, exitOK, `"closed": true`)
+	api.process().run(t, "breakglass", "follow-ups", "close", "bg-OLD", "--reason", "a drill", "-o", "json").want(t, exitOK, `"closed":true`)
 }
 
 func TestCloseFollowUpThatIsNotOpen(t *testing.T) {

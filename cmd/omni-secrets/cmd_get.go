@@ -144,7 +144,7 @@ func watch(ctx context.Context, s *streams, f clientFlags, secretType, out strin
 		return err
 	}
 	changed := make(chan struct{}, 1)
-	failed := &failureWarnings{s: s}
+	failed := f.newFailureWarnings(s)
 	following, err := f.follow(s, []string{secretType}, func(client.Change) {
 		select {
 		case changed <- struct{}{}:
@@ -159,7 +159,7 @@ func watch(ctx context.Context, s *streams, f clientFlags, secretType, out strin
 	defer cancel()
 	secret, err := following.Get(within, secretType)
 	if err != nil && (within.Err() != nil || !saysNone(err)) {
-		return f.readError(ctx, secretType, err)
+		return f.readError(ctx, secretType, err, failed)
 	}
 	failed.show()
 	w := &watcher{s: s, secretType: secretType, out: out}

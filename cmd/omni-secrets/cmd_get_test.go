@@ -287,10 +287,34 @@ func TestWatchGoesOnWithoutAServer(t *testing.T) {
 	omni.Set("trading_api_key", "second")
 	omni.Start()
 	w.out.wait(t, "second\n")
+	w.err.wait(t, "the server is back: the secrets are followed again\n")
 	w.cancel()
 	w.ended.Wait()
 	if w.code != exitOK || w.out.String() != "first\nsecond\n" {
 		t.Errorf("exit code %d: %s", w.code, w.out.String())
+	}
+}
+
+// Half a minute without a word looks like a program that hangs.
+func TestWatchSaysThatItWaitsForAServer(t *testing.T) {
+	omni := serving(t, "trading_api_key", "first")
+	omni.Stop()
+	w := startWatch(t, omni, "--timeout", "1h")
+	w.err.wait(t, "; trying for another ")
+	omni.Start()
+	w.out.wait(t, "first\n")
+	w.wantEnd("first\n", "warning: no answer from the server: ", "omni-secrets: the server is back: the secrets are followed again")
+}
+
+func TestWatchThatIsInterruptedSaysWhatItWaitedFor(t *testing.T) {
+	omni := serving(t, "trading_api_key", "first")
+	omni.Stop()
+	w := startWatch(t, omni, "--timeout", "1h")
+	w.err.wait(t, "; trying for another ")
+	w.cancel()
+	w.ended.Wait()
+	if log := w.err.String(); w.code != exitFailure || !strings.Contains(log, "read trading_api_key: interrupted; the last attempt: no answer from the server: ") {
+		t.Errorf("exit code %d:\n%s", w.code, log)
 	}
 }
 

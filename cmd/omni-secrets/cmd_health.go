@@ -43,19 +43,26 @@ the container image, in which there is no shell and no curl.`,
 			if timeout <= 0 {
 				return usageErrorf("--timeout must be more than 0")
 			}
-			return health(cmd.Context(), s, address, timeout)
+			flag := "--url"
+			if cmd.Flags().Changed("api-url") {
+				flag = "--api-url"
+			}
+			return health(cmd.Context(), s, setting{value: address, from: flag, fromFlag: true}, timeout)
 		},
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&address, "url", defaultHealthURL, "`URL` of the server")
+	flags.StringVar(&address, "api-url", defaultHealthURL, "`URL` of the server, as --url")
+	cmd.MarkFlagsMutuallyExclusive("url", "api-url")
 	flags.DurationVar(&timeout, "timeout", defaultHealthTimeout, "wait at most this `DURATION` for the answer")
 	must(cmd.RegisterFlagCompletionFunc("url", cobra.NoFileCompletions))
+	must(cmd.RegisterFlagCompletionFunc("api-url", cobra.NoFileCompletions))
 	return cmd
 }
 
-func health(ctx context.Context, s *streams, address string, timeout time.Duration) error {
+func health(ctx context.Context, s *streams, address setting, timeout time.Duration) error {
 	// Plain http to any host will do: nothing confidential is sent.
-	base, wrong := serverURL(setting{value: address, from: "--url", fromFlag: true}, true)
+	base, wrong := serverURL(address, true)
 	if wrong != nil {
 		return wrong
 	}

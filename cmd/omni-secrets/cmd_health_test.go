@@ -61,7 +61,7 @@ func TestHealthAsJSON(t *testing.T) {
 	const document = `{"status":"ready","missing":[]}`
 	server := httptest.NewServer(answer(200, document))
 	t.Cleanup(server.Close)
-	o := process{}.run(t, "health", "--url", server.URL, "-o", "json")
+	o := process{}.run(t, "health", "--api-url", server.URL, "-o", "json")
 	o.want(t, exitOK)
 	if o.out != document+"\n" {
 		t.Errorf("standard output: %q", o.out)

@@ -49,5 +49,5 @@ func TestKeygenJWTSecret(t *testing.T) {
 		}
 		seen[o.out] = true
 	}
-	process{}.run(t, "keygen", "--jwt-secret", "-o", "json").want(t, exitOK, `"jwtSecret": "`)
+	process{}.run(t, "keygen", "--jwt-secret", "-o", "json").want(t, exitOK, `"jwtSecret":"`)
 }

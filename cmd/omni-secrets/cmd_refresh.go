@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -26,7 +27,10 @@ func newRefreshCommand(s *streams) *cobra.Command {
 		Use:   "refresh",
 		Short: "Have the server fetch secrets from their backend now",
 		Long: `Has the server fetch every secret of the catalog from its backend, or the one of --secret-type, whatever its age.
-A fetch that succeeds ends a break-glass override of that secret; one that fails changes nothing.
+A fetch that succeeds ends a break-glass override of that secret.
+
+A refresh that fails leaves overrides and values in place, except that not_found and version_disabled evict the value
+at once: readers get 503 then, unless an override is in place.
 
 The command fails unless everything was refreshed. The token needs the scope svc.omni.secrets.cache.`,
 		Example: `  omni-secrets refresh --api-url $API --token $SERVICE_TOKEN
@@ -71,10 +75,24 @@ func refresh(ctx context.Context, s *streams, f clientFlags, secretType string) 
 		return err
 	}
 	if failed := len(answer.Failures); failed > 0 {
-		return failuref("%d of %d secrets could not be refreshed", failed, failed+len(answer.RefreshedSecretTypes)).
-			try("'omni-secrets status' shows what is still served; the server's log has each cause under %s", domain.AlertCacheFailure)
+		return failuref("%d of %d secrets could not be refreshed%s", failed, failed+len(answer.RefreshedSecretTypes), evictions(answer.Failures)).
+			try("%s; the server's log has each cause under %s", refreshAdvice(answer.Failures), domain.AlertCacheFailure)
 	}
 	return nil
+}
+
+// evictions names the secrets whose value was taken out of memory.
+func evictions(failures []fetchFailure) string {
+	var evicted []string
+	for _, f := range failures {
+		if f.evicted() {
+			evicted = append(evicted, oneLine(f.SecretType))
+		}
+	}
+	if len(evicted) == 0 {
+		return ""
+	}
+	return "; without a value now, unless an override is in place: " + strings.Join(evicted, ", ")
 }
 
 func (s *streams) printRefreshed(answer refreshed) error {

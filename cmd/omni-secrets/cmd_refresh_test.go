@@ -19,6 +19,12 @@ func TestRefresh(t *testing.T) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		_, _ = w.Write([]byte(none))
 	}
+	gone := func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/problem+json")
+		w.WriteHeader(http.StatusServiceUnavailable)
+		_, _ = w.Write([]byte(`{"status":503,"detail":"nothing was refreshed (trading_api_key: not_found); trading_api_key HAS NO VALUE NOW, reads get 503",
+			"code":"REFRESH_FAILED","failures":[{"secretType":"trading_api_key","reason":"not_found"}]}`))
+	}
 	for _, tc := range []struct {
 		name    string
 		handler http.HandlerFunc
@@ -40,16 +46,23 @@ func TestRefresh(t *testing.T) {
 			"some failed", answer(202, some), nil,
 			request{},
 			exitFailure,
-			[]string{"trading_api_key  refreshed\n", "zk_signing_seed  failed: not_found\n", "1 of 2 secrets could not be refreshed"},
+			[]string{"trading_api_key  refreshed\n", "zk_signing_seed  failed: not_found\n", "1 of 2 secrets could not be refreshed; without a value now, unless an override is in place: zk_signing_seed", "add or enable the version, then refresh"},
 		},
 		{"some failed, as JSON", answer(202, some), []string{"-o", "json"}, request{}, exitFailure, []string{some + "\n", "1 of 2"}},
 		{
 			"all failed", problem, nil,
 			request{},
 			exitUnavailable,
-			[]string{"trading_api_key  failed: unavailable\n", "nothing could be refreshed (REFRESH_FAILED, request id req-42)", "nothing was taken away"},
+			[]string{"trading_api_key  failed: unavailable\n", "nothing could be refreshed (REFRESH_FAILED, request id req-42)", "shows what is still served; try again"},
 		},
-		{"all failed, as JSON", problem, []string{"-o", "json"}, request{}, exitUnavailable, []string{`"reason": "unavailable"`, `"refreshedSecretTypes": []`}},
+		{
+			"the only one is gone", gone,
+			[]string{"--secret-type", "trading_api_key"},
+			request{ContentType: "application/json", Body: `{"secretType":"trading_api_key"}`},
+			exitUnavailable,
+			[]string{"trading_api_key HAS NO VALUE NOW", "next: add or enable the version, then refresh; in an emergency: 'omni-secrets breakglass --help'"},
+		},
+		{"all failed, as JSON", problem, []string{"-o", "json"}, request{}, exitUnavailable, []string{`"reason":"unavailable"`, `"refreshedSecretTypes":[]`}},
 		{"not allowed", refusing(403, "FORBIDDEN", "no"), nil, request{}, exitNotAllowed, []string{"lacks scope svc.omni.secrets.cache"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

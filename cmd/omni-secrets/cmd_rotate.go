@@ -163,7 +163,7 @@ func checkAdvice(code domain.CheckCode) string {
 	case domain.CheckWebhookUnreachable, domain.CheckProbeUnreachable:
 		return "nothing is known about the value: look at the other side and at the network between, then preview again"
 	default:
-		return "nothing was changed; the server's log has the cause"
+		return "the server's log has the cause"
 	}
 }
 
@@ -242,6 +242,7 @@ func (r statusRow) servedStill() string {
 type endStep struct {
 	use, short, long string
 	doing            string
+	counts           bool // as a rotation: it closes follow-ups
 	says             func(secretType string, row statusRow) string
 }
 
@@ -250,7 +251,7 @@ var promoteStep = endStep{
 	long: `Ends the rotation of a secret with success: the new version is read once more, and served from then on, on every
 replica within a second. The next deadline counts from now, and follow-ups of overrides of this secret are closed. An
 override that is in place stays on top.`,
-	doing: "promote the rotation",
+	doing: "promote the rotation", counts: true,
 	says: func(secretType string, row statusRow) string {
 		text := fmt.Sprintf("Version %s of %s has been promoted", oneLine(row.PinnedVersion), secretType)
 		if row.CacheSource == domain.SourceBreakGlass {
@@ -290,7 +291,11 @@ With -o json it prints the row of the secret as the server sent it. The token ne
 			if err != nil || s.json() {
 				return err
 			}
-			return s.print("%s\n%s", end.says(secretType, row), row.nextDeadline())
+			said := end.says(secretType, row) + "\n" + row.nextDeadline()
+			if end.counts {
+				said += row.followUpsLeft()
+			}
+			return s.print("%s", said)
 		},
 	}
 	f.register(cmd)
@@ -305,6 +310,11 @@ func (r statusRow) nextDeadline() string {
 	return "The next rotation is due on " + r.rotation() + ".\n"
 }
 
+// followUpsLeft tells what is left of them after a rotation: it has closed those of overrides from before it.
+func (r statusRow) followUpsLeft() string {
+	return fmt.Sprintf("Follow-ups of %s that are open now: %d.\n", oneLine(r.SecretType), r.OpenFollowUps)
+}
+
 func newRotateDoneCommand(s *streams) *cobra.Command {
 	var f clientFlags
 	var secretType, at string
@@ -314,7 +324,8 @@ func newRotateDoneCommand(s *streams) *cobra.Command {
 		Long: `Records when a secret was rotated, where the server cannot see it by a new version: the next deadline counts from
 there, and follow-ups of overrides from before that time are closed.
 
---at takes an RFC 3339 time, or how long ago: 90m, 24h, 7d. Without it, the rotation was made just now.
+--at takes an RFC 3339 time, or how long ago: 90m, 24h, 7d. Without it, the rotation was made just now,
+by the server's clock.
 
 With -o json it prints the row of the secret as the server sent it. The token needs the scope ops.omni.secrets.rotate.`,
 		Example: `  omni-secrets rotate done --secret-type webhook_shared_secret
@@ -325,23 +336,21 @@ With -o json it prints the row of the secret as the server sent it. The token ne
 			if err := checkSecretType(secretType); err != nil {
 				return err
 			}
-			now := time.Now()
-			rotated, err := pointInTime("at", at, now)
+			rotated, err := pointInTime("at", at, time.Now())
 			if err != nil {
 				return err
 			}
-			if at == "" {
-				rotated = now
-			}
 			row, err := f.step(cmd.Context(), s, secretType, call{
 				doing: "record the rotation", path: rotationsPath + "/" + secretType + "/record",
-				body:    map[string]string{"rotatedAt": instantOrNone(rotated)},
+				body: struct {
+					RotatedAt string `json:"rotatedAt,omitempty"` // the server's now without it
+				}{instantOrNone(rotated)},
 				invalid: "'omni-secrets rotate status' shows the last rotation; give another --at, and compare the clocks",
 			})
 			if err != nil || s.json() {
 				return err
 			}
-			return s.print("The rotation of %s at %s is recorded.\n%s", secretType, instant(row.LastRotatedAt), row.nextDeadline())
+			return s.print("The rotation of %s at %s is recorded.\n%s%s", secretType, instant(row.LastRotatedAt), row.nextDeadline(), row.followUpsLeft())
 		},
 	}
 	f.register(cmd)

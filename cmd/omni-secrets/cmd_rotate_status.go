@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -102,7 +103,7 @@ func newRotateDueCommand(s *streams) *cobra.Command {
 		Long: `Shows when each secret must be rotated, the next deadline first, by the server's clock: how many days are left, or for
 how long it is overdue, and who has to do it. A deprecated secret is not rotated any more and has no deadline.
 
-With -o json daysLeft counts whole days, below 0 for what is overdue. The token needs the scope ops.omni.secrets.read.`,
+With -o json daysLeft counts whole days, rounded down: -1 as soon as it is overdue. The token needs the scope ops.omni.secrets.read.`,
 		Example: `  omni-secrets rotate due
   omni-secrets rotate due -o json | jq -r '.data[] | select(.rotationState == "overdue") | .owner'`,
 		Args:              noArguments,
@@ -120,7 +121,7 @@ type deadline struct {
 	Status        string     `json:"status"`
 	RotationDueAt *time.Time `json:"rotationDueAt"`
 	RotationState string     `json:"rotationState,omitempty"`
-	DaysLeft      *int       `json:"daysLeft"` // whole days
+	DaysLeft      *int       `json:"daysLeft"` // whole days, rounded down
 	LastRotatedAt *time.Time `json:"lastRotatedAt"`
 }
 
@@ -157,7 +158,7 @@ func calendarOf(page statusPage) []deadline {
 	for _, r := range page.Data {
 		d := deadline{SecretType: r.SecretType, Owner: r.Owner, Status: r.Status, LastRotatedAt: r.LastRotatedAt}
 		if r.RotationDueAt != nil && r.Status != string(domain.RotationDeprecated) {
-			days := int(r.RotationDueAt.Sub(page.UpdatedAt) / (24 * time.Hour))
+			days := int(math.Floor(r.RotationDueAt.Sub(page.UpdatedAt).Hours() / 24))
 			d.RotationDueAt, d.RotationState, d.DaysLeft = r.RotationDueAt, r.RotationState, &days
 		}
 		list = append(list, d)

@@ -55,7 +55,7 @@ Scopes:
 	flags.StringVar(&f.subject, "subject", "", "`WHO` the token is for, as the audit trail will name them")
 	flags.StringSliceVar(&f.scopes, "scope", nil, "what the token allows: a `SCOPE`; may be repeated")
 	flags.StringSliceVar(&f.roles, "role", nil, "a `ROLE`: ops or omni-ops; may be repeated")
-	flags.DurationVar(&f.ttl, "ttl", defaultTokenTTL, "how `DURATION` the token is valid; at most 24h")
+	flags.DurationVar(&f.ttl, "ttl", defaultTokenTTL, "the token is valid for this `DURATION`, at most 24h")
 	must(cmd.RegisterFlagCompletionFunc("scope", cobra.FixedCompletions(knownScopes, cobra.ShellCompDirectiveNoFileComp)))
 	must(cmd.RegisterFlagCompletionFunc("role", cobra.FixedCompletions(knownRoles, cobra.ShellCompDirectiveNoFileComp)))
 	return cmd

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/apex-tradebill/omni-secrets/adapters/envelope"
+	"github.com/apex-tradebill/omni-secrets/adapters/journal"
 	"github.com/apex-tradebill/omni-secrets/adapters/localfile"
 	"github.com/apex-tradebill/omni-secrets/adapters/token"
 	"github.com/apex-tradebill/omni-secrets/domain"
@@ -25,8 +26,8 @@ const devTokenTTL = 24 * time.Hour
 
 const devLong = `Run the whole server on this machine with nothing else installed: SQLite for its state, and a file for each secret
 of the catalog, made with a sample value, in the place of Google Secret Manager. Keys, tokens and everything else
-are kept in the data directory; remove it to begin anew. Edit a file under DIR/secrets to make a new version; put version 2 of one beside it, as
-trading_api_key@2, to rotate to it with 'omni-secrets rotate'.
+are kept in the data directory; remove it to begin anew. Edit a file under DIR/secrets to make a new version, which counts
+as a rotation; put version 2 of one beside it, as trading_api_key@2, to rotate to it with 'omni-secrets rotate'.
 
 It prints commands to paste into another terminal, and writes DIR/env with the variables that they use. Log events
 go to standard error. Ctrl-C stops it.`
@@ -56,6 +57,10 @@ func dev(ctx context.Context, s *streams, address, dir string) (err error) {
 		return err
 	}
 	a, err := newApp(ctx, c, newLogger(s.err, c.LogLevel))
+	if errors.Is(err, journal.ErrInUse) {
+		return failuref("a server already runs on %s", dir).
+			try("use it (. %s), or start another with --data-dir DIR --listen 127.0.0.1:0", shellWord(sourceable(filepath.Join(dir, "env"))))
+	}
 	if err != nil {
 		return err
 	}
@@ -98,6 +103,12 @@ func devConfig(dir string) (config, error) {
 		e.Backend, e.Reference = localfile.Name, string(e.Type)
 	}
 	return c, err
+}
+
+// isDev reports whether a directory is one that dev has filled.
+func isDev(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, devJWTSecret))
+	return err == nil
 }
 
 // existingDev is the configuration that uses a data directory as it is.
@@ -180,6 +191,14 @@ func readOrMake(path string, newContent func() (string, error)) (string, error) 
 	return made, os.WriteFile(path, []byte(made), 0o600)
 }
 
+// sourceable is a path as a shell's . takes it: without a slash it would be looked for along PATH.
+func sourceable(path string) string {
+	if strings.HasPrefix(path, "/") || strings.HasPrefix(path, ".") {
+		return path
+	}
+	return "./" + path
+}
+
 // writeGuide writes DIR/env and returns what to print once the server is ready.
 func writeGuide(c config, dir string, address net.Addr) (string, error) {
 	now := time.Now()
@@ -208,14 +227,11 @@ func writeGuide(c config, dir string, address net.Addr) (string, error) {
 	if err := os.WriteFile(envFile, []byte(env), 0o600); err != nil {
 		return "", err
 	}
-	if !strings.HasPrefix(envFile, "/") && !strings.HasPrefix(envFile, ".") {
-		envFile = "./" + envFile
-	}
 	program := "omni-secrets"
 	if strings.Contains(os.Args[0], "go-build") { //nolint:forbidigo // it only words the hint
 		program = "go run ./cmd/omni-secrets"
 	}
-	return fmt.Sprintf(devGuide, api, shellWord(filepath.Join(dir, "secrets")), shellWord(envFile), program,
+	return fmt.Sprintf(devGuide, api, shellWord(filepath.Join(dir, "secrets")), shellWord(sourceable(envFile)), program,
 		shellWord(filepath.Join(dir, "secrets", "trading_client_secret"))), nil
 }
 
@@ -237,7 +253,7 @@ Its secrets are the files in %[2]s. In another terminal, in this directory:
 
   # break-glass: put a value in place for 25 minutes
   mkdir -p tmp && (umask 077 && printf %%s 'a value' > tmp/secret.plaintext)
-  %[4]s breakglass --secretType trading_api_key --secret-value-file ./tmp/secret.plaintext --ttl 25m --reason drill --token $OPS_JWT
+  %[4]s breakglass --secret-type trading_api_key --secret-value-file ./tmp/secret.plaintext --ttl 25m --reason drill --token $OPS_JWT
 
   # rotate: version 2 of a secret is a file beside it
   (umask 077 && printf %%s 'a new value' > %[5]s@2)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,9 +20,9 @@ const (
 	quietCatalog     = 20 // a catalog up to this size is fetched without a word
 )
 
-// checkBackends fetches each secret of the catalog once, looks at how that ends, and lets go of the value. progress is
-// told how many of how many are done.
-func checkBackends(ctx context.Context, c config, progress func(done, of int)) []finding {
+// checkBackends fetches of each secret what a server serves and what it rotates to, looks at how that ends, and lets go
+// of the values. progress is told how many of how many secrets are done.
+func checkBackends(ctx context.Context, c config, standings standings, progress func(done, of int)) []finding {
 	if len(c.catalog) == 0 {
 		return []finding{found(backendCheck, verdictSkipped, "there is no catalog to go by")}
 	}
@@ -43,14 +44,14 @@ func checkBackends(ctx context.Context, c config, progress func(done, of int)) [
 		}
 	}
 
-	findings := make([]finding, len(c.catalog))
+	findings := make([][]finding, len(c.catalog))
 	var fetches errgroup.Group
 	fetches.SetLimit(maxDoctorFetches)
 	var mu sync.Mutex
 	done := 0
 	for i, e := range c.catalog {
 		fetches.Go(func() error {
-			findings[i] = opened[e.Backend].fetch(ctx, e)
+			findings[i] = opened[e.Backend].examine(ctx, e, standings[e.Type])
 			mu.Lock()
 			defer mu.Unlock()
 			done++
@@ -59,7 +60,7 @@ func checkBackends(ctx context.Context, c config, progress func(done, of int)) [
 		})
 	}
 	_ = fetches.Wait() // none returns one
-	return findings
+	return slices.Concat(findings...)
 }
 
 // openedBackend is a backend, or why it could not be opened.
@@ -68,17 +69,53 @@ type openedBackend struct {
 	err     error
 }
 
-// fetch fetches one secret. Of what it gets it tells the version alone.
-func (o openedBackend) fetch(ctx context.Context, e domain.Entry) finding {
+// examine fetches one secret, by the rules by which a server does. Of what it gets it tells the version alone.
+func (o openedBackend) examine(ctx context.Context, e domain.Entry, standing domain.Standing) []finding {
 	if o.err != nil {
-		return found(backendCheck, verdictFailed, "%s cannot be opened: %v", e.Backend, o.err).of(e.Type)
+		return []finding{found(backendCheck, verdictFailed, "%s cannot be opened: %v", e.Backend, o.err).of(e.Type)}
 	}
+	findings := []finding{o.served(ctx, e, standing)}
+	if standing.Rotating() {
+		findings = append(findings, o.decided(ctx, e, standing.Rotation.To, "which it rotates to",
+			"put it back or enable it, or give the rotation up: 'omni-secrets rotate abort'"))
+	}
+	return findings
+}
+
+// served looks at the version that is served: what the catalog says, unless another one is pinned.
+func (o openedBackend) served(ctx context.Context, e domain.Entry, standing domain.Standing) finding {
+	var alias error
+	if standing.Pinned == "" || !standing.Rotating() && !domain.NumberedVersion(e.Version) {
+		began := time.Now()
+		var fetched domain.Fetched
+		if fetched, alias = o.backend.Fetch(ctx, e.Reference, e.Version); alias == nil && standing.Follows(fetched.Version) {
+			return found(backendCheck, verdictOK, "%s has version %s (%s)", e.Backend, fetched.Version, time.Since(began).Round(time.Millisecond)).of(e.Type)
+		}
+		if standing.Pinned == "" {
+			return found(backendCheck, verdictFailed, "%v", alias).of(e.Type).try("%s", fetchAdvice(e, domain.ReasonOf(alias)))
+		}
+	}
+	pinned := o.decided(ctx, e, standing.Pinned, "which is pinned", "put it back or enable it, or rotate to another")
+	if alias != nil && pinned.Status == verdictOK {
+		pinned.Status = verdictWarning
+		pinned.Detail += oneLine("; a newer one would not be noticed: " + alias.Error())
+		pinned = pinned.try("%s", fetchAdvice(e, domain.ReasonOf(alias)))
+	}
+	return pinned
+}
+
+// decided looks at a version that a rotation decided about. missing is what to do when it is not there.
+func (o openedBackend) decided(ctx context.Context, e domain.Entry, version, why, missing string) finding {
 	began := time.Now()
-	fetched, err := o.backend.Fetch(ctx, e.Reference, e.Version)
-	if err != nil {
-		return found(backendCheck, verdictFailed, "%v", err).of(e.Type).try("%s", fetchAdvice(e, domain.ReasonOf(err)))
+	_, err := o.backend.Fetch(ctx, e.Reference, version)
+	if err == nil {
+		return found(backendCheck, verdictOK, "%s has version %s, %s (%s)", e.Backend, version, why, time.Since(began).Round(time.Millisecond)).of(e.Type)
 	}
-	return found(backendCheck, verdictOK, "%s has version %s (%s)", e.Backend, fetched.Version, time.Since(began).Round(time.Millisecond)).of(e.Type)
+	advice := missing
+	if reason := domain.ReasonOf(err); reason != domain.ReasonNotFound && reason != domain.ReasonVersionDisabled {
+		advice = fetchAdvice(e, reason)
+	}
+	return found(backendCheck, verdictFailed, "version %s, %s: %v", version, why, err).of(e.Type).try("%s", advice)
 }
 
 // fetchAdvice is what to do about a fetch that failed.

@@ -13,7 +13,8 @@ import (
 )
 
 const (
-	clockCheck = "clock"
+	databaseClockCheck = "clock database"
+	serverClockCheck   = "clock server"
 
 	skewWarning = time.Second
 	skewFailure = 5 * time.Second
@@ -30,8 +31,13 @@ func skewOf(theirs time.Time, resolution time.Duration, asked, answered time.Tim
 // atLeast is how far apart the clocks are for certain.
 func (s skew) atLeast() time.Duration { return max(0, s.low, -s.high) }
 
+// atMost is how far apart they may be, in whole seconds.
+func (s skew) atMost() time.Duration {
+	return (max(s.low.Abs(), s.high.Abs()) + time.Second - 1).Truncate(time.Second)
+}
+
 // finding judges by what is certain, so that a slow answer is not taken for a wrong clock.
-func (s skew) finding(whose string) finding {
+func (s skew) finding(check, whose string) finding {
 	middle, spread := (s.low+s.high)/2, (s.high-s.low)/2
 	direction := "ahead of"
 	if middle < 0 {
@@ -45,11 +51,11 @@ func (s skew) finding(whose string) finding {
 	case least > skewWarning:
 		v = verdictWarning
 	case spread > skewWarning:
-		return found(clockCheck, verdictWarning, "%s", detail).try("the answer took too long to tell: try again")
+		return found(check, verdictWarning, "%s", detail).try("the answer took too long to tell: try again")
 	default:
-		return found(clockCheck, v, "%s", detail)
+		return found(check, v, "%s agrees with this machine's within %s", whose, max(time.Second, s.atMost()))
 	}
-	return found(clockCheck, v, "%s", detail).
+	return found(check, v, "%s", detail).
 		try("set the wrong one by NTP ('timedatectl', 'chronyc tracking'): tokens are checked without leeway, and overrides end by the clock")
 }
 
@@ -59,22 +65,22 @@ func checkDatabaseClock(ctx context.Context, db *postgres.Store) finding {
 	answered := time.Now()
 	switch {
 	case err != nil:
-		return found(clockCheck, verdictFailed, "%v", err)
+		return found(databaseClockCheck, verdictFailed, "%v", err)
 	case readOnly:
 		return found(databaseCheck, verdictFailed, "this server only reads: it is a standby, or set to be read-only").try("give the URL of the primary")
 	}
-	return skewOf(theirs, 0, asked, answered).finding("the database's clock")
+	return skewOf(theirs, 0, asked, answered).finding(databaseClockCheck, "the database's clock")
 }
 
 // checkServerClock goes by the Date of an answer, which is cut off to the second. It sends no token.
 func checkServerClock(ctx context.Context, s *streams, f *clientFlags) finding {
 	address := s.setting("api-url", f.apiURL, "OMNI_API_URL")
 	if address.value == "" {
-		return found(clockCheck, verdictSkipped, "the server's: neither OMNI_API_URL nor --api-url is given")
+		return found(serverClockCheck, verdictSkipped, "neither OMNI_API_URL nor --api-url is given")
 	}
 	base, wrong := serverURL(address, true)
 	if wrong != nil {
-		return found(clockCheck, verdictFailed, "%v", wrong).try("%s", wrong.next)
+		return found(serverClockCheck, verdictFailed, "%v", wrong).try("%s", wrong.next)
 	}
 	ctx, cancel := context.WithTimeout(ctx, f.timeout)
 	defer cancel()
@@ -82,14 +88,14 @@ func checkServerClock(ctx context.Context, s *streams, f *clientFlags) finding {
 	header, err := livez(ctx, base)
 	answered := time.Now()
 	if err != nil {
-		return found(clockCheck, verdictFailed, "no answer from %s: %v", base.Host, err).
+		return found(serverClockCheck, verdictFailed, "no answer from %s: %v", base.Host, err).
 			try("is the server running? try: curl -fsS %s", shellWord(base.JoinPath("readyz").String()))
 	}
 	theirs, err := http.ParseTime(header.Get("Date"))
 	if err != nil {
-		return found(clockCheck, verdictSkipped, "the answer of %s has no Date", base.Host)
+		return found(serverClockCheck, verdictSkipped, "the answer of %s has no Date", base.Host)
 	}
-	return skewOf(theirs, time.Second, asked, answered).finding("the clock of " + base.Host)
+	return skewOf(theirs, time.Second, asked, answered).finding(serverClockCheck, "the clock of "+base.Host)
 }
 
 func livez(ctx context.Context, base *url.URL) (http.Header, error) {

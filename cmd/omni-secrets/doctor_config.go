@@ -8,9 +8,11 @@ import (
 	"github.com/apex-tradebill/omni-secrets/adapters/token"
 )
 
+const configurationCheck = "configuration"
+
 // checkConfiguration tells everything for which serve would refuse c. wrong is what readConfig said.
 func checkConfiguration(ctx context.Context, c config, wrong error) []finding {
-	const check = "configuration"
+	const check = configurationCheck
 	var findings []finding
 	failed := func(err error) {
 		for line := range strings.SplitSeq(err.Error(), "\n") { // joined errors are one a line

@@ -21,10 +21,14 @@ const (
 	rotationCheck = "rotation"
 )
 
-// examineDatabase makes the checks that need the database, as far as it answers. It only reads.
-func examineDatabase(ctx context.Context, c config) []finding {
-	unknown := func(first finding) []finding {
-		return append([]finding{first}, found(rotationCheck, verdictSkipped, "the deadlines are in the database"))
+// standings is which version of each secret is to be served, for those of which the database says so.
+type standings map[domain.SecretType]domain.Standing
+
+// examineDatabase makes the checks that need the database, as far as it answers, and reads where each secret stands in
+// its rotation. It only reads.
+func examineDatabase(ctx context.Context, c config) ([]finding, standings) {
+	unknown := func(first finding) ([]finding, standings) {
+		return []finding{first, found(rotationCheck, verdictSkipped, "deadlines and pinned versions are in the database")}, nil
 	}
 	if checkDatabaseURL(c.DatabaseURL) != nil {
 		return unknown(found(databaseCheck, verdictSkipped, "DATABASE_URL names none"))
@@ -43,9 +47,18 @@ func examineDatabase(ctx context.Context, c config) []finding {
 			checkRights(ctx, pg), checkDatabaseClock(ctx, pg))
 	} else {
 		path := strings.TrimPrefix(c.DatabaseURL, "sqlite:")
-		findings = append(findings, checkSQLiteFile(path), found("clock", verdictSkipped, "a SQLite file has no clock of its own"))
+		findings = append(findings, checkSQLiteFile(path), found(databaseClockCheck, verdictSkipped, "a SQLite file has no clock of its own"))
 	}
-	return append(findings, checkRotation(ctx, db, c.catalog, time.Now())...)
+	findings = append(findings, checkRotation(ctx, db, c.catalog, time.Now())...)
+	list, err := db.Standings(ctx)
+	if err != nil {
+		return append(findings, found(rotationCheck, verdictFailed, "%v", err)), nil
+	}
+	byType := make(standings, len(list))
+	for _, standing := range list {
+		byType[standing.Type] = standing
+	}
+	return findings, byType
 }
 
 // inspectDatabase opens what url names to look at it. Unlike openDatabase it makes no file.

@@ -11,10 +11,13 @@ import (
 const survivalCheck = "survival"
 
 // checkSurvival tells how long each secret would still be served if its backend went away now.
-func checkSurvival(ctx context.Context, s *streams, f *clientFlags, c config) []finding {
+func checkSurvival(ctx context.Context, s *streams, f *clientFlags) []finding {
 	address := s.setting("api-url", f.apiURL, "OMNI_API_URL").value
-	if address == "" || f.tokenFile == "" && s.setting("token", f.token, "OMNI_TOKEN").value == "" {
-		return survivalByPolicy(c, time.Now())
+	if address == "" {
+		return []finding{found(survivalCheck, verdictSkipped, "give --api-url, and --token with the scope %s, to have it from a running server", domain.ScopeStatus)}
+	}
+	if f.tokenFile == "" && s.setting("token", f.token, "OMNI_TOKEN").value == "" {
+		return []finding{found(survivalCheck, verdictSkipped, "give --token, with the scope %s, to have it from the server", domain.ScopeStatus)}
 	}
 	client, err := f.client(s)
 	var page statusPage
@@ -26,7 +29,7 @@ func checkSurvival(ctx context.Context, s *streams, f *clientFlags, c config) []
 		if e, ok := errors.AsType[*exitError](err); ok && e.next != "" {
 			failed = failed.try("%s", e.next)
 		}
-		return append([]finding{failed}, survivalByPolicy(c, time.Now())...)
+		return []finding{failed}
 	}
 	findings := make([]finding, 0, len(page.Data))
 	for _, row := range page.Data {
@@ -52,19 +55,4 @@ func (r statusRow) survival(host string) finding {
 			try("mend the backend within that time, see above; or 'omni-secrets breakglass --help'")
 	}
 	return found(survivalCheck, verdictOK, "%s, as %s has it in memory", left, host)
-}
-
-// survivalByPolicy is what holds for values that are fetched now, without asking a server.
-func survivalByPolicy(c config, now time.Time) []finding {
-	base := c.policy()
-	if len(c.catalog) == 0 || base.TTL <= 0 || base.MaxStale < 0 {
-		return []finding{found(survivalCheck, verdictSkipped, "the configuration does not tell the policy")}
-	}
-	findings := make([]finding, 0, len(c.catalog))
-	for _, e := range c.catalog {
-		p := e.Policy(base)
-		fetched := p.Succeed(domain.Fetched{Value: domain.NewValue(nil)}, e.Backend, now, 0)
-		findings = append(findings, found(survivalCheck, verdictOK, "fetched now: %s, by the policy; no server was asked", p.ServableUntil(fetched, now).Sub(now)).of(e.Type))
-	}
-	return findings
 }

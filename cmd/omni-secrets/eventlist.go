@@ -67,9 +67,9 @@ type eventDocument struct {
 
 func (d *eventDocument) events(page []json.RawMessage) error {
 	for _, raw := range page {
-		separator := ",\n"
+		separator := ","
 		if !d.written {
-			separator = "{\"data\":[\n"
+			separator = `{"data":[`
 			d.written = true
 		}
 		if _, err := fmt.Fprintf(d.w, "%s%s", separator, raw); err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync/atomic"
+	"time"
 
 	"github.com/apex-tradebill/omni-secrets/client"
 	"github.com/apex-tradebill/omni-secrets/domain"
@@ -34,11 +35,15 @@ func (f *clientFlags) follow(
 }
 
 // readError is why a secret could not be had within the timeout, with the exit code that belongs to it. ctx is the one
-// of the command.
-func (f *clientFlags) readError(ctx context.Context, secretType string, err error) *exitError {
+// of the command; failed knows what went wrong before it was done.
+func (f *clientFlags) readError(ctx context.Context, secretType string, err error, failed *failureWarnings) *exitError {
 	doing := "read " + secretType
 	if ctx.Err() != nil {
-		return failuref("%s: %w", doing, errInterrupted)
+		interrupted := failuref("%s: %w", doing, errInterrupted)
+		if last, ok := failed.last.Load().(string); ok {
+			interrupted.err = fmt.Errorf("%w; the last attempt: %s", interrupted.err, last)
+		}
+		return interrupted
 	}
 	code := errorCode(err)
 	e := &exitError{code: exitUnavailable, err: fmt.Errorf("%s: %s (%s)", doing, errorDetail(err), errorMarks(err))}
@@ -48,7 +53,7 @@ func (f *clientFlags) readError(ctx context.Context, secretType string, err erro
 		return e.try("check that the token has not expired and was made for this server (key, issuer, audience); 'omni-secrets token --help' makes one")
 	case domain.CodeForbidden:
 		e.code = exitNotAllowed
-		return e.try("the token lacks scope %s, or its subject is not among the readers of this secret", domain.ScopeRead)
+		return e.try("%s", readerAdvice())
 	case domain.CodeUnknownSecretType:
 		e.code = exitNotFound
 		return e.try("'omni-secrets status' lists the secret types of this server")
@@ -96,29 +101,52 @@ func errorMarks(err error) string {
 // state of a secret the command has from the client itself, and knows better what to say of it.
 type failureWarnings struct {
 	s     *streams
-	shown atomic.Bool
+	until time.Time    // when the wait for the first values ends
+	shown atomic.Bool  // the first values are there
+	lost  atomic.Bool  // it was said that the secrets cannot be followed
+	last  atomic.Value // a string: why they could not be followed the last time
 }
 
-// show begins to print. Until the first values are there, a failure to get them is the command's error.
+// newFailureWarnings is one for a command that waits for the first values for as long as f says.
+func (f *clientFlags) newFailureWarnings(s *streams) *failureWarnings {
+	return &failureWarnings{s: s, until: time.Now().Add(f.timeout)}
+}
+
+// show says that the first values are there. Until then a failure to get them is the command's error in the end, and
+// the first of those that may pass is told, so that nobody waits without a word.
 func (w *failureWarnings) show() { w.shown.Store(true) }
 
 // Enabled lets through what a user should know.
 func (w *failureWarnings) Enabled(_ context.Context, level slog.Level) bool {
-	return level >= slog.LevelWarn && w.shown.Load()
+	return level >= slog.LevelInfo
 }
 
 // Handle prints a line.
 func (w *failureWarnings) Handle(_ context.Context, record slog.Record) error {
-	line, ofSecret := record.Message, false
+	var why error
+	ofSecret := false
 	record.Attrs(func(a slog.Attr) bool {
 		if a.Key == "err" {
-			line += ": " + a.Value.Resolve().String()
+			why, _ = a.Value.Resolve().Any().(error)
 		}
 		ofSecret = ofSecret || a.Key == "secretType"
 		return true
 	})
-	if !ofSecret {
-		w.s.warn("%s", oneLine(line))
+	switch {
+	case ofSecret:
+	case why == nil: // of the connection there is no other news than that it is there
+		if w.lost.Swap(false) {
+			_, _ = fmt.Fprintln(w.s.err, "omni-secrets: the server is back: the secrets are followed again")
+		}
+	case w.shown.Load():
+		w.lost.Store(true)
+		w.s.warn("%s: %s", record.Message, oneLine(why.Error()))
+	default:
+		w.last.Store(oneLine(errorDetail(why)))
+		left := time.Until(w.until).Round(time.Second)
+		if errors.Is(why, client.ErrUnavailable) && left > 0 && !w.lost.Swap(true) {
+			w.s.warn("%s; trying for another %s", oneLine(errorDetail(why)), left)
+		}
 	}
 	return nil
 }

@@ -20,7 +20,7 @@ type secretSource struct {
 
 // source begins to fetch what x needs.
 func (f *execFlags) source(s *streams, x execution) (*secretSource, error) {
-	o := &secretSource{s: s, flags: &f.clientFlags, failed: &failureWarnings{s: s}, gone: map[string]string{}}
+	o := &secretSource{s: s, flags: &f.clientFlags, failed: f.newFailureWarnings(s), gone: map[string]string{}}
 	var changed func(client.Change)
 	if x.onChange != changeIgnored {
 		o.bursts = newChangeBurst()
@@ -39,7 +39,7 @@ func (o *secretSource) first(ctx context.Context, x execution) (map[string]domai
 	for _, secretType := range x.secretTypes() {
 		secret, err := o.client.Get(within, secretType)
 		if err != nil {
-			return nil, o.flags.readError(ctx, secretType, err)
+			return nil, o.flags.readError(ctx, secretType, err, o.failed)
 		}
 		if err := x.accept(secretType, secret.Value); err != nil {
 			return nil, err

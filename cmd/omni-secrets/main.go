@@ -6,6 +6,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
 	"os/signal"
@@ -28,5 +29,8 @@ func run(
 	root := newRootCommand(s)
 	root.SetArgs(append([]string{}, args...)) // never nil: cobra would read os.Args
 	failed, err := root.ExecuteContextC(ctx)
+	if _, ok := errors.AsType[*exitError](err); err != nil && !ok && failed == root {
+		err = suggest(root, usageErrorf("%w", err), args)
+	}
 	return report(stderr, failed, err)
 }

@@ -19,6 +19,13 @@ start on a schema that is older or newer than it knows.`,
 	cmd.AddCommand(
 		&cobra.Command{
 			Use: "up", Short: "Apply the migrations that are missing",
+			Long: `Applies the migrations that are missing, the oldest first, to the database that DATABASE_URL names; a SQLite file that
+is not there is made. They create and change tables, views, indexes, functions and triggers whose names begin with
+omni_, and may fill new columns and tables from the rows that are there; goose_db_version keeps which were applied.
+Nothing else in the database is touched, and no audit event is changed or deleted. 'omni-secrets migrate status' says
+beforehand which would be applied.
+
+With PostgreSQL the login must own those tables; run roles.sql again afterwards, for the rights on new ones.`,
 			Example: `  DATABASE_URL=sqlite:/var/lib/omni-secrets/state.db omni-secrets migrate up`,
 			Args:    noArguments,
 			RunE:    func(cmd *cobra.Command, _ []string) error { return withDatabase(cmd.Context(), s, s.migrateUp) },

@@ -57,11 +57,10 @@ func (s *streams) print(format string, args ...any) error {
 	return printed(err)
 }
 
-// printValue writes a result as JSON.
+// printValue writes a result as JSON, on one line as the server does.
 func (s *streams) printValue(v any) error {
 	enc := json.NewEncoder(s.out)
 	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
 	return printed(enc.Encode(v))
 }
 

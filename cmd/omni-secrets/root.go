@@ -44,6 +44,8 @@ func newRootCommand(s *streams) *cobra.Command {
 		Long:          rootLong + exitCodeTable(),
 		SilenceErrors: true, // report prints them
 		SilenceUsage:  true,
+
+		DisableSuggestions: true, // run says it in the next step
 	}
 	root.SetIn(s.in)
 	root.SetOut(s.out)

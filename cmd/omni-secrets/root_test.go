@@ -68,8 +68,8 @@ func TestUsageErrors(t *testing.T) {
 		args []string
 		want []string
 	}{
-		{"unknown command", []string{"statsu"}, []string{`unknown command "statsu"`, "status", "run 'omni-secrets --help'"}},
-		{"unknown subcommand", []string{"audit", "lst"}, []string{`"omni-secrets audit" has no such command`, "run 'omni-secrets audit --help'"}},
+		{"unknown command", []string{"statsu"}, []string{"omni-secrets: unknown command \"statsu\" for \"omni-secrets\"\n  next: did you mean 'omni-secrets status'?\n  run 'omni-secrets --help'\n"}},
+		{"unknown subcommand", []string{"audit", "lst"}, []string{`"omni-secrets audit" has no such command`, "next: did you mean 'omni-secrets audit list'?", "run 'omni-secrets audit --help'"}},
 		{"no subcommand", []string{"audit"}, []string{"audit needs a command: list"}},
 		{"no subcommand of rotate", []string{"rotate"}, []string{"rotate needs a command: preview, begin, promote"}},
 		{"no version", []string{"rotate", "begin", "--secret-type", "trading_api_key"}, []string{"--version is missing"}},
@@ -84,6 +84,7 @@ func TestUsageErrors(t *testing.T) {
 		{"flag without its value", []string{"get", "--secret-type"}, []string{"flag needs an argument", "run 'omni-secrets get --help'"}},
 		{"secret type with dashes", []string{"get", "--secret-type", "trading-api-key"}, []string{"did you mean trading_api_key?"}},
 		{"secret type that is a path", []string{"get", "--secret-type", "../status"}, []string{"lower-case letters"}},
+		{"a secret type without its flag", []string{"get", "trading_api_key"}, []string{"takes flags only", "next: name the secret by --secret-type TYPE"}},
 		{"no secret type", []string{"get"}, []string{"--secret-type is missing"}},
 		{"empty secret type", []string{"refresh", "--secret-type", ""}, []string{"--secret-type is missing"}},
 		{"token twice", []string{"status", "--token", "a", "--token-file", "b"}, []string{"token-file"}},

@@ -16,7 +16,8 @@ const serveLong = `Run the server with what the environment says. Everything tha
 with exit code 78.
 
 Required:
-  DATABASE_URL                 sqlite:PATH; create or update it with 'omni-secrets migrate up'
+  DATABASE_URL                 postgres://... for any number of replicas, or sqlite:PATH for one process; create or
+                               update it with 'omni-secrets migrate up'
   GCP_PROJECT_ID               the project of the catalog's secrets
   JWT_SECRET, OMNI_JWKS_URL    what tokens are checked with: a shared secret of 32 bytes or more, a key set's URL, or both
 

@@ -1277,7 +1277,7 @@ type RecordRotationRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The name of the secret in the catalog.
 	SecretType string `protobuf:"bytes,1,opt,name=secret_type,json=secretType,proto3" json:"secret_type,omitempty"`
-	// When, not in the future of the server's clock.
+	// When, not in the future of the server's clock; its now when absent.
 	RotatedAt     *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=rotated_at,json=rotatedAt,proto3" json:"rotated_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1811,12 +1811,12 @@ const file_omni_secrets_v1_ops_proto_rawDesc = "" +
 	"\vsecret_type\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\n" +
 	"secretType\"N\n" +
 	"\x15AbortRotationResponse\x125\n" +
-	"\x06secret\x18\x01 \x01(\v2\x1d.omni.secrets.v1.SecretStatusR\x06secret\"\x84\x01\n" +
+	"\x06secret\x18\x01 \x01(\v2\x1d.omni.secrets.v1.SecretStatusR\x06secret\"|\n" +
 	"\x15RecordRotationRequest\x12(\n" +
 	"\vsecret_type\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\n" +
-	"secretType\x12A\n" +
+	"secretType\x129\n" +
 	"\n" +
-	"rotated_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01R\trotatedAt\"O\n" +
+	"rotated_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\trotatedAt\"O\n" +
 	"\x16RecordRotationResponse\x125\n" +
 	"\x06secret\x18\x01 \x01(\v2\x1d.omni.secrets.v1.SecretStatusR\x06secret\"\xa0\x02\n" +
 	"\x16ListAuditEventsRequest\x12\x1f\n" +

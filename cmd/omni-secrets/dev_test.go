@@ -1,0 +1,24 @@
+package main
+
+import (
+	"path/filepath"
+	"testing"
+
+	"github.com/apex-tradebill/omni-secrets/adapters/journal"
+)
+
+func TestASecondDevOnADirectorySaysWhereTheFirstIs(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "dev")
+	c, err := prepareDev(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := journal.Open(journal.Config{Dir: c.JournalDir, Logger: newLogger(t.Output(), 0)}) // which a running server has
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	process{}.run(t, "dev", "--data-dir", dir, "--listen", "127.0.0.1:0").want(t, exitFailure,
+		"omni-secrets: a server already runs on "+dir+"\n",
+		"next: use it (. "+filepath.Join(dir, "env")+"), or start another with --data-dir DIR --listen 127.0.0.1:0\n")
+}
