@@ -39,8 +39,13 @@ WHERE secret_type = ? AND ended_at IS NULL
 // EnsureMetadata implements ports.Metadata.
 func (s *Store) EnsureMetadata(ctx context.Context, rows []domain.Metadata, event func(domain.SecretType) domain.Event) error {
 	return s.write(ctx, "ensure metadata", func(tx *sql.Tx) error {
+		ensure, err := tx.PrepareContext(ctx, ensureMetadata)
+		if err != nil {
+			return err
+		}
+		defer ensure.Close()
 		for _, m := range rows {
-			result, err := tx.ExecContext(ctx, ensureMetadata,
+			result, err := ensure.ExecContext(ctx,
 				m.Type, m.Environment, m.Backend, m.GCPSecretID, m.GCPVersionAlias, m.Status,
 				timestamp(m.RotationDueAt), timestamp(m.LastRotatedAt), timestamp(m.LastValidatedAt), m.Owner,
 				timestamp(m.BreakGlassEnabledUntil), m.CacheSource, text(m.CacheVersion),
@@ -97,10 +102,20 @@ SET cache_source = ?, cache_version = ?, last_validated_at = coalesce(?, last_va
 WHERE secret_type = ?`
 
 // RecordServed implements ports.Metadata.
-func (s *Store) RecordServed(ctx context.Context, t domain.SecretType, source, version string, validated time.Time) error {
+func (s *Store) RecordServed(ctx context.Context, accounts []domain.Account) error {
 	defer s.erase(ctx)
 	return s.write(ctx, "record what is served", func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, recordServed, source, text(version), timestamp(validated), timestamp(time.Now()), t)
-		return err
+		record, err := tx.PrepareContext(ctx, recordServed)
+		if err != nil {
+			return err
+		}
+		defer record.Close()
+		now := timestamp(time.Now())
+		for _, a := range accounts {
+			if _, err := record.ExecContext(ctx, a.Source, text(a.Version), timestamp(a.ValidatedAt), now, a.Type); err != nil {
+				return fmt.Errorf("%s: %w", a.Type, err)
+			}
+		}
+		return nil
 	})
 }
