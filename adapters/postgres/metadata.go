@@ -39,15 +39,17 @@ SET ended_at = $1, outcome = 'aborted', ended_by = $2
 WHERE secret_type = $3 AND ended_at IS NULL
   AND EXISTS (SELECT FROM omni_secret_metadata WHERE secret_type = $3 AND status <> 'rotating')`
 
-// ensureBatch is how many rows go to the server before its answers are read.
-const ensureBatch = 1000
+const (
+	ensureBatch   = 1000        // rows that go to the server before its answers are read
+	ensureTimeout = time.Minute // more than other calls get: the first start writes the whole catalog
+)
 
 // EnsureMetadata implements ports.Metadata. Rows that are as they should be are not touched, and so not locked: of
 // replicas that start together with one catalog, none waits for another.
 func (s *Store) EnsureMetadata(ctx context.Context, rows []domain.Metadata, event func(domain.SecretType) domain.Event) error {
 	// In one order on every replica, whatever its catalog's, so that they cannot block each other for good.
 	rows = slices.SortedFunc(slices.Values(rows), func(a, b domain.Metadata) int { return cmp.Compare(a.Type, b.Type) })
-	return s.write(ctx, "ensure metadata", func(ctx context.Context, tx pgx.Tx) error {
+	return s.writeWithin(ctx, ensureTimeout, "ensure metadata", func(ctx context.Context, tx pgx.Tx) error {
 		stored, err := tx.Query(ctx, listMetadata)
 		if err != nil {
 			return err
