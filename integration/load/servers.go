@@ -149,7 +149,7 @@ func (f *field) startBare(ctx context.Context, name string) (*server, error) {
 	}
 	ctx, end := context.WithCancel(ctx)
 	cmd := exec.CommandContext(ctx, self, name)
-	cmd.Env = append(os.Environ(), f.limits...)
+	cmd.Env = append(cmd.Environ(), f.limits...)
 	stdin, err := cmd.StdinPipe() // stays open until the process has ended
 	if err != nil {
 		end()
