@@ -56,8 +56,8 @@ func wantGrowth(t *testing.T, n int, prepare func(n int) (work func())) {
 	t.Helper()
 	fastest := func(n int) time.Duration {
 		var took []time.Duration
+		work := prepare(n)
 		for range 5 {
-			work := prepare(n)
 			began := time.Now()
 			work()
 			took = append(took, time.Since(began))
