@@ -35,6 +35,14 @@ type Served struct {
 // Age is how long ago the value was fetched or injected.
 func (s Served) Age(now time.Time) time.Duration { return max(0, now.Sub(s.FetchedAt)) }
 
+// Account is what the metadata tells of a secret that is served.
+type Account struct {
+	Type        SecretType
+	Source      string // a backend's name, SourceBreakGlass or SourceEmpty
+	Version     string
+	ValidatedAt time.Time // when a backend last gave the value; zero when that is not known
+}
+
 // RefreshRequest says that a secret was refreshed on purpose on one replica.
 type RefreshRequest struct {
 	Type      SecretType

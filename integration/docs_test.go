@@ -311,7 +311,7 @@ type block struct {
 func (b block) String() string { return fmt.Sprintf("%s:%d", b.doc, b.line) }
 
 // blocksOf lists the blocks of one language, at least one.
-func blocksOf(t *testing.T, doc, lang string) []block {
+func blocksOf(t testing.TB, doc, lang string) []block {
 	t.Helper()
 	var found []block
 	var open *block
@@ -399,7 +399,7 @@ func documents(t *testing.T) []string {
 }
 
 // read is a file of the repository.
-func read(t *testing.T, file string) string {
+func read(t testing.TB, file string) string {
 	t.Helper()
 	content, err := os.ReadFile(filepath.Join("..", filepath.FromSlash(file)))
 	if err != nil {

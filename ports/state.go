@@ -3,7 +3,6 @@ package ports
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/apex-tradebill/omni-secrets/domain"
 )
@@ -22,9 +21,9 @@ type Metadata interface {
 	// ListMetadata returns every row, ordered by type.
 	ListMetadata(ctx context.Context) ([]domain.Metadata, error)
 
-	// RecordServed notes where a secret's value now comes from and which version it is. Unless validated is
-	// zero, it becomes last_validated_at. A type without a row is ignored.
-	RecordServed(ctx context.Context, t domain.SecretType, source, version string, validated time.Time) error
+	// RecordServed notes where the values of secrets, each of another type, now come from and which versions they
+	// are, in one transaction. Unless ValidatedAt is zero, it becomes last_validated_at. A type without a row is ignored.
+	RecordServed(ctx context.Context, accounts []domain.Account) error
 }
 
 // Overrides keeps break-glass overrides. At most one per secret type is open: applied and not ended. All

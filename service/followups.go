@@ -15,22 +15,35 @@ import (
 type followUps struct {
 	mu      sync.RWMutex
 	open    []domain.FollowUp
-	changes int // that were made here: what was read before is old then
+	byType  map[domain.SecretType]openFollowUps // of open, so that a status of all secrets goes through it once
+	changes int                                 // that were made here: what was read before is old then
+}
+
+// openFollowUps are those of one secret.
+type openFollowUps struct {
+	count  int
+	oldest time.Time
 }
 
 // of is how many are open of a secret, and since when the oldest is; zero when none is.
 func (f *followUps) of(t domain.SecretType) (count int, oldest time.Time) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	for _, one := range f.open {
-		if one.Type != t {
-			continue
+	of := f.byType[t]
+	return of.count, of.oldest
+}
+
+// set is called with mu held.
+func (f *followUps) set(open []domain.FollowUp) {
+	f.open, f.byType = open, make(map[domain.SecretType]openFollowUps)
+	for _, one := range open {
+		of := f.byType[one.Type]
+		if of.count == 0 {
+			of.oldest = one.OpenedAt
 		}
-		if count++; count == 1 {
-			oldest = one.OpenedAt
-		}
+		of.count++
+		f.byType[one.Type] = of
 	}
-	return count, oldest
 }
 
 // opened adds that of an override which was just applied.
@@ -41,9 +54,9 @@ func (f *followUps) opened(o domain.Override) {
 	if slices.ContainsFunc(f.open, func(one domain.FollowUp) bool { return one.OverrideID == o.ID }) {
 		return // it was read meanwhile
 	}
-	f.open = append(slices.Clip(f.open), domain.FollowUp{
+	f.set(append(slices.Clip(f.open), domain.FollowUp{
 		OverrideID: o.ID, Type: o.Envelope.Type, OpenedAt: o.AppliedAt, AppliedBy: o.AppliedBy, Reason: o.Reason,
-	})
+	}))
 }
 
 // rotated drops those of a secret that a rotation settled.
@@ -55,7 +68,7 @@ func (f *followUps) drop(settled func(domain.FollowUp) bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.changes++
-	f.open = slices.DeleteFunc(slices.Clone(f.open), settled)
+	f.set(slices.DeleteFunc(slices.Clone(f.open), settled))
 }
 
 func (f *followUps) list() []domain.FollowUp {
@@ -92,7 +105,7 @@ func (f *followUps) replace(open []domain.FollowUp, changes int) bool {
 	if f.changes != changes {
 		return false
 	}
-	f.open = open
+	f.set(open)
 	return true
 }
 

@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -33,9 +34,11 @@ func newSlotNotes() *slotNotes {
 	return &slotNotes{pending: make(map[*slot]struct{}), wake: make(chan struct{}, 1)}
 }
 
-func (n *slotNotes) add(sl *slot) {
+func (n *slotNotes) add(slots ...*slot) {
 	n.mu.Lock()
-	n.pending[sl] = struct{}{}
+	for _, sl := range slots {
+		n.pending[sl] = struct{}{}
+	}
 	n.mu.Unlock()
 	select {
 	case n.wake <- struct{}{}:
@@ -54,8 +57,17 @@ func (n *slotNotes) take() []*slot {
 	return slots
 }
 
-// keep writes what is noted until ctx is done, and catches up after the database was away.
+// notesTogether is how many secrets are written in one transaction: enough that a catalog is not one commit for each of
+// them, few enough that nobody who needs one of the rows waits long.
+const notesTogether = 500
+
+// keep writes what is noted, one by one, until ctx is done, and catches up after the database was away.
 func (n *slotNotes) keep(ctx context.Context, write func(context.Context, *slot) error, failing func(error)) error {
+	return n.keepTogether(ctx, 1, func(ctx context.Context, one []*slot) error { return write(ctx, one[0]) }, failing)
+}
+
+// keepTogether does so at most limit at a time.
+func (n *slotNotes) keepTogether(ctx context.Context, limit int, write func(context.Context, []*slot) error, failing func(error)) error {
 	retry := backoff{min: time.Second, max: 30 * time.Second}
 	for {
 		select {
@@ -64,10 +76,10 @@ func (n *slotNotes) keep(ctx context.Context, write func(context.Context, *slot)
 			return ctx.Err()
 		}
 		var failed error
-		for _, sl := range n.take() {
-			if err := write(ctx, sl); err != nil {
+		for some := range slices.Chunk(n.take(), limit) {
+			if err := write(ctx, some); err != nil {
 				failed = err
-				n.add(sl)
+				n.add(some...)
 			}
 		}
 		if failed == nil {
@@ -87,19 +99,23 @@ func (n *slotNotes) keep(ctx context.Context, write func(context.Context, *slot)
 
 // writeServed keeps the metadata's account of what is served up to date.
 func (s *Service) writeServed(ctx context.Context) error {
-	return s.served.keep(ctx, s.recordServed, func(err error) {
+	return s.served.keepTogether(ctx, notesTogether, s.recordServed, func(err error) {
 		s.log.WarnContext(ctx, "metadata does not tell what is served: the database does not take it", "err", err)
 	})
 }
 
-func (s *Service) recordServed(ctx context.Context, sl *slot) error {
+func (s *Service) recordServed(ctx context.Context, slots []*slot) error {
 	now := time.Now()
-	source, version, validated := domain.SourceEmpty, "", time.Time{}
-	if v := sl.snapshot(); !v.state.Value.IsZero() {
-		validated = v.state.FetchedAt
+	accounts := make([]domain.Account, len(slots))
+	for i, sl := range slots {
+		a := domain.Account{Type: sl.entry.Type, Source: domain.SourceEmpty}
+		if v := sl.snapshot(); !v.state.Value.IsZero() {
+			a.ValidatedAt = v.state.FetchedAt
+		}
+		if served, ok := sl.serve(now); ok {
+			a.Source, a.Version = served.Source, served.Version
+		}
+		accounts[i] = a
 	}
-	if served, ok := sl.serve(now); ok {
-		source, version = served.Source, served.Version
-	}
-	return s.cfg.Metadata.RecordServed(ctx, sl.entry.Type, source, version, validated)
+	return s.cfg.Metadata.RecordServed(ctx, accounts)
 }

@@ -101,7 +101,7 @@ func (s *Service) skipRefreshRequests(ctx context.Context) error {
 	if s.cfg.Replicas == nil {
 		return nil
 	}
-	requests, err := s.cfg.Replicas.RefreshRequests(ctx)
+	requests, err := s.cfg.Replicas.RefreshRequests(ctx, 0)
 	for _, r := range requests {
 		s.refreshed = max(s.refreshed, r.Seq)
 	}
@@ -111,15 +111,11 @@ func (s *Service) skipRefreshRequests(ctx context.Context) error {
 func (s *Service) followRefreshRequests(ctx context.Context) error {
 	asking, cancel := context.WithTimeout(ctx, stateTimeout)
 	defer cancel()
-	requests, err := s.cfg.Replicas.RefreshRequests(asking)
+	requests, err := s.cfg.Replicas.RefreshRequests(asking, s.refreshed)
 	if err != nil {
 		return err
 	}
-	seen := s.refreshed
 	for _, r := range requests {
-		if r.Seq <= seen {
-			continue
-		}
 		s.refreshed = max(s.refreshed, r.Seq)
 		if sl, ok := s.slots[r.Type]; ok && r.ReplicaID != s.cfg.ReplicaID {
 			s.fetchSoon(sl)

@@ -2,7 +2,6 @@ package service
 
 import (
 	"context"
-	"slices"
 	"sync"
 	"time"
 
@@ -96,6 +95,7 @@ func (s *Service) readable(ctx context.Context, call Call, types []domain.Secret
 		}
 		return slots, nil
 	}
+	named := make(map[*slot]bool, len(types))
 	for _, t := range types {
 		sl, ok := s.slots[t]
 		if !ok {
@@ -104,7 +104,8 @@ func (s *Service) readable(ctx context.Context, call Call, types []domain.Secret
 		if err := s.mayRead(ctx, call, sl); err != nil {
 			return nil, err
 		}
-		if !slices.Contains(slots, sl) {
+		if !named[sl] {
+			named[sl] = true
 			slots = append(slots, sl)
 		}
 	}
@@ -188,7 +189,7 @@ func (w *Watch) next() (i int, ok bool) {
 		return 0, false
 	}
 	i = w.queue[0]
-	w.queue = slices.Delete(w.queue, 0, 1)
+	w.queue = w.queue[1:] // append makes room anew, for those that are left
 	w.marked[i] = false
 	return i, true
 }

@@ -20,7 +20,7 @@ import (
 
 // Limits of a catalog file.
 const (
-	MaxBytes   = 1 << 20
+	MaxBytes   = 4 << 20
 	MaxSecrets = 10_000
 )
 

@@ -167,7 +167,7 @@ func TestFilesThatAreRefused(t *testing.T) {
 		"another variable":          {file("reference: projects/${HOME}/s"), []string{"line 2: reference holds ${HOME}; only ${GCP_PROJECT_ID}"}},
 		"a variable without braces": {file("reference: projects/$GCP_PROJECT_ID/s"), []string{"write ${GCP_PROJECT_ID}"}},
 		"an open variable":          {file("reference: projects/${GCP_PROJECT_ID"), []string{"write ${GCP_PROJECT_ID}"}},
-		"too large":                 {good + "#" + strings.Repeat("x", catalogfile.MaxBytes), []string{"larger than 1048576 bytes"}},
+		"too large":                 {good + "#" + strings.Repeat("x", catalogfile.MaxBytes), []string{"larger than 4194304 bytes"}},
 		"too many secrets":          {"secrets: [" + strings.Repeat("{},", catalogfile.MaxSecrets+1) + "]", []string{"lists 10001 secrets; 10000 are allowed"}},
 		"very many errors":          {"secrets: [" + strings.Repeat("{},", 1000) + "]", []string{"entry 1 ()", "catalog: and 6899 more"}},
 		"several errors of form": {

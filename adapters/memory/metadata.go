@@ -85,21 +85,23 @@ func (s *Store) ListMetadata(ctx context.Context) ([]domain.Metadata, error) {
 }
 
 // RecordServed implements ports.Metadata.
-func (s *Store) RecordServed(ctx context.Context, t domain.SecretType, source, version string, validated time.Time) error {
+func (s *Store) RecordServed(ctx context.Context, accounts []domain.Account) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.outage.check(ctx); err != nil {
 		return err
 	}
-	row, ok := s.metadata[t]
-	if !ok {
-		return nil
+	for _, a := range accounts {
+		row, ok := s.metadata[a.Type]
+		if !ok {
+			continue
+		}
+		row.CacheSource, row.CacheVersion = a.Source, a.Version
+		if !a.ValidatedAt.IsZero() {
+			row.LastValidatedAt = stored(a.ValidatedAt)
+		}
+		row.UpdatedAt = stored(time.Now())
+		s.metadata[a.Type] = row
 	}
-	row.CacheSource, row.CacheVersion = source, version
-	if !validated.IsZero() {
-		row.LastValidatedAt = stored(validated)
-	}
-	row.UpdatedAt = stored(time.Now())
-	s.metadata[t] = row
 	return nil
 }

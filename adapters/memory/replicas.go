@@ -22,7 +22,7 @@ func (s *Store) RequestRefresh(ctx context.Context, types []domain.SecretType, r
 }
 
 // RefreshRequests implements ports.Replicas.
-func (s *Store) RefreshRequests(ctx context.Context) ([]domain.RefreshRequest, error) {
+func (s *Store) RefreshRequests(ctx context.Context, after int64) ([]domain.RefreshRequest, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.outage.check(ctx); err != nil {
@@ -30,7 +30,9 @@ func (s *Store) RefreshRequests(ctx context.Context) ([]domain.RefreshRequest, e
 	}
 	var list []domain.RefreshRequest
 	for _, r := range s.requests {
-		list = append(list, r)
+		if r.Seq > after {
+			list = append(list, r)
+		}
 	}
 	return list, nil
 }

@@ -158,8 +158,10 @@ func TestStoreOutage(t *testing.T) {
 		"EnsureMetadata": func() error {
 			return s.EnsureMetadata(t.Context(), []domain.Metadata{{Type: "a"}}, func(domain.SecretType) domain.Event { return event })
 		},
-		"ListMetadata":  func() error { _, err := s.ListMetadata(t.Context()); return err },
-		"RecordServed":  func() error { return s.RecordServed(t.Context(), "a", "gsm", "1", time.Time{}) },
+		"ListMetadata": func() error { _, err := s.ListMetadata(t.Context()); return err },
+		"RecordServed": func() error {
+			return s.RecordServed(t.Context(), []domain.Account{{Type: "a", Source: "gsm", Version: "1"}})
+		},
 		"ApplyOverride": func() error { return s.ApplyOverride(t.Context(), override, event, nil) },
 		"EndOverride": func() error {
 			_, err := s.EndOverride(t.Context(), "o", domain.EndCleared, event)

@@ -22,28 +22,28 @@ const (
 // fetchBounds, in seconds, reach from a local file's millisecond to beyond the longest fetch.
 var fetchBounds = []float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10}
 
-type readLabels struct {
-	t      domain.SecretType
-	source string
-}
-
-type failureLabels struct {
-	t      domain.SecretType
-	reason domain.Reason
-}
-
 type fetchLabels struct{ source, outcome string }
 
-func (l readLabels) count() *count {
-	return newCount(attribute.String(labelType, string(l.t)), attribute.String(labelSource, l.source))
+// The series of a secret are kept by themselves: those of one more source or reason cost no copy of the whole catalog's.
+type (
+	readSeries    = series[string, *count] // by source
+	failureSeries = series[domain.Reason, *count]
+)
+
+func readsOf(t domain.SecretType) *readSeries {
+	return newSeries(func(source string) *count {
+		return newCount(attribute.String(labelType, string(t)), attribute.String(labelSource, source))
+	})
 }
 
 func staleCount(t domain.SecretType) *count {
 	return newCount(attribute.String(labelType, string(t)))
 }
 
-func (l failureLabels) count() *count {
-	return newCount(attribute.String(labelType, string(l.t)), attribute.String(labelReason, string(l.reason)))
+func failuresOf(t domain.SecretType) *failureSeries {
+	return newSeries(func(reason domain.Reason) *count {
+		return newCount(attribute.String(labelType, string(t)), attribute.String(labelReason, string(reason)))
+	})
 }
 
 func (l fetchLabels) recording() []metric.RecordOption {
@@ -61,9 +61,13 @@ func (m *Metrics) makeCounters(meter metric.Meter) error {
 		return err
 	}
 	_, err := meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
-		observe(o, reads, m.reads)
+		for _, of := range m.reads.all() {
+			observe(o, reads, of)
+		}
 		observe(o, stale, m.stale)
-		observe(o, failures, m.failures)
+		for _, of := range m.failures.all() {
+			observe(o, failures, of)
+		}
 		return nil
 	}, reads, stale, failures)
 	return err
@@ -83,22 +87,22 @@ func (m *Metrics) makeHistograms(meter metric.Meter) error {
 // startAtZero shows the counters that alerts are about before anything happens, so that rate() sees the first
 // event too.
 func (m *Metrics) startAtZero(c domain.Catalog) {
-	var reads []readLabels
-	var types []domain.SecretType
-	var failures []failureLabels
-	for _, e := range c {
-		types = append(types, e.Type)
-		reads = append(reads, readLabels{e.Type, e.Backend}, readLabels{e.Type, domain.SourceCache}, readLabels{e.Type, domain.SourceBreakGlass})
-		failures = append(failures, failureLabels{e.Type, domain.ReasonUnavailable})
+	types := make([]domain.SecretType, len(c))
+	for i, e := range c {
+		types[i] = e.Type
 	}
-	m.reads.add(reads...)
+	m.reads.add(types...)
 	m.stale.add(types...)
-	m.failures.add(failures...)
+	m.failures.add(types...)
+	for _, e := range c {
+		m.reads.of(e.Type).add(e.Backend, domain.SourceCache, domain.SourceBreakGlass)
+		m.failures.of(e.Type).add(domain.ReasonUnavailable)
+	}
 }
 
 // SecretRead implements ports.Meter.
 func (m *Metrics) SecretRead(t domain.SecretType, source string, stale bool) {
-	m.reads.of(readLabels{t, source}).n.Add(1)
+	m.reads.of(t).of(source).n.Add(1)
 	if stale {
 		m.stale.of(t).n.Add(1)
 	}
@@ -106,7 +110,7 @@ func (m *Metrics) SecretRead(t domain.SecretType, source string, stale bool) {
 
 // SecretFailed implements ports.Meter.
 func (m *Metrics) SecretFailed(t domain.SecretType, reason domain.Reason) {
-	m.failures.of(failureLabels{t, reason}).n.Add(1)
+	m.failures.of(t).of(reason).n.Add(1)
 }
 
 // FetchDone implements ports.Meter.

@@ -41,9 +41,9 @@ type Metrics struct {
 	registry *prometheus.Registry
 	provider *sdk.MeterProvider
 
-	reads    *series[readLabels, *count]
+	reads    *series[domain.SecretType, *readSeries]
 	stale    *series[domain.SecretType, *count]
-	failures *series[failureLabels, *count]
+	failures *series[domain.SecretType, *failureSeries]
 
 	fetches, requests metric.Float64Histogram
 	fetchSeries       *series[fetchLabels, []metric.RecordOption]
@@ -56,9 +56,9 @@ type Metrics struct {
 func New(c Config) (*Metrics, error) {
 	m := &Metrics{
 		registry:      prometheus.NewRegistry(),
-		reads:         newSeries(readLabels.count),
+		reads:         newSeries(readsOf),
 		stale:         newSeries(staleCount),
-		failures:      newSeries(failureLabels.count),
+		failures:      newSeries(failuresOf),
 		fetchSeries:   newSeries(fetchLabels.recording),
 		requestSeries: newSeries(requestLabels.recording),
 	}

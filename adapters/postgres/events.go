@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/apex-tradebill/omni-secrets/domain"
 )
@@ -38,6 +39,15 @@ func insertNewEvent(ctx context.Context, tx pgx.Tx, e domain.Event) error {
 	if err != nil {
 		return fmt.Errorf("audit event: %w", err)
 	}
+	return wasNew(stored, e)
+}
+
+// queueNewEvent does so as a part of a batch.
+func queueNewEvent(batch *pgx.Batch, e domain.Event) {
+	batch.Queue(insertEvent, eventValues(e)...).Exec(func(stored pgconn.CommandTag) error { return wasNew(stored, e) })
+}
+
+func wasNew(stored pgconn.CommandTag, e domain.Event) error {
 	if stored.RowsAffected() != 1 {
 		return fmt.Errorf("audit event %v is stored already", e.ID)
 	}

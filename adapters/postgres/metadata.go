@@ -3,11 +3,11 @@ package postgres
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/apex-tradebill/omni-secrets/domain"
 )
@@ -39,32 +39,71 @@ SET ended_at = $1, outcome = 'aborted', ended_by = $2
 WHERE secret_type = $3 AND ended_at IS NULL
   AND EXISTS (SELECT FROM omni_secret_metadata WHERE secret_type = $3 AND status <> 'rotating')`
 
-// EnsureMetadata implements ports.Metadata.
+const (
+	ensureBatch   = 1000        // rows that go to the server before its answers are read
+	ensureTimeout = time.Minute // more than other calls get: the first start writes the whole catalog
+)
+
+// EnsureMetadata implements ports.Metadata. Rows that are as they should be are not touched, and so not locked: of
+// replicas that start together with one catalog, none waits for another.
 func (s *Store) EnsureMetadata(ctx context.Context, rows []domain.Metadata, event func(domain.SecretType) domain.Event) error {
 	// In one order on every replica, whatever its catalog's, so that they cannot block each other for good.
 	rows = slices.SortedFunc(slices.Values(rows), func(a, b domain.Metadata) int { return cmp.Compare(a.Type, b.Type) })
-	return s.write(ctx, "ensure metadata", func(ctx context.Context, tx pgx.Tx) error {
-		for _, m := range rows {
-			changed, err := tx.Exec(ctx, ensureMetadata,
-				m.Type, m.Environment, m.Backend, m.GCPSecretID, m.GCPVersionAlias, m.Status,
-				timestamp(m.RotationDueAt), timestamp(m.LastRotatedAt), timestamp(m.LastValidatedAt), m.Owner,
-				timestamp(m.BreakGlassEnabledUntil), m.CacheSource, text(m.CacheVersion),
-				text(m.NewestVersion), text(m.PinnedVersion), timestamp(m.CreatedAt), timestamp(m.UpdatedAt))
-			if err != nil {
-				return fmt.Errorf("%s: %w", m.Type, err)
+	return s.writeWithin(ctx, ensureTimeout, "ensure metadata", func(ctx context.Context, tx pgx.Tx) error {
+		stored, err := tx.Query(ctx, listMetadata)
+		if err != nil {
+			return err
+		}
+		have := make(map[domain.SecretType]domain.Metadata, len(rows))
+		var m domain.Metadata
+		for stored.Next() {
+			if err := scanMetadata(stored, &m); err != nil {
+				return err
 			}
-			if changed.RowsAffected() == 0 {
-				continue
-			}
-			if _, err := tx.Exec(ctx, abandonRotation, timestamp(m.UpdatedAt), domain.Automation.ID, m.Type); err != nil {
-				return fmt.Errorf("%s: %w", m.Type, err)
-			}
-			if err := insertNewEvent(ctx, tx, event(m.Type)); err != nil {
+			have[m.Type] = m
+		}
+		if err := stored.Err(); err != nil {
+			return err
+		}
+		rows = slices.DeleteFunc(rows, func(want domain.Metadata) bool { return described(have[want.Type], want) })
+		for some := range slices.Chunk(rows, ensureBatch) {
+			if err := ensureSome(ctx, tx, some, event); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
+}
+
+// described reports whether ensureMetadata would change nothing.
+func described(have, want domain.Metadata) bool {
+	return have.Type == want.Type && have.Environment == want.Environment && have.Backend == want.Backend &&
+		have.GCPSecretID == want.GCPSecretID && have.GCPVersionAlias == want.GCPVersionAlias && have.Owner == want.Owner
+}
+
+// ensureSome sends the rows together, and then what follows of those that changed: a round trip each would make the
+// start of a large catalog as slow as the network.
+func ensureSome(ctx context.Context, tx pgx.Tx, rows []domain.Metadata, event func(domain.SecretType) domain.Event) error {
+	ensuring, following := new(pgx.Batch), new(pgx.Batch)
+	for _, m := range rows {
+		ensuring.Queue(ensureMetadata,
+			m.Type, m.Environment, m.Backend, m.GCPSecretID, m.GCPVersionAlias, m.Status,
+			timestamp(m.RotationDueAt), timestamp(m.LastRotatedAt), timestamp(m.LastValidatedAt), m.Owner,
+			timestamp(m.BreakGlassEnabledUntil), m.CacheSource, text(m.CacheVersion),
+			text(m.NewestVersion), text(m.PinnedVersion), timestamp(m.CreatedAt), timestamp(m.UpdatedAt),
+		).Exec(func(changed pgconn.CommandTag) error {
+			if changed.RowsAffected() == 0 {
+				return nil // another replica was faster
+			}
+			following.Queue(abandonRotation, timestamp(m.UpdatedAt), domain.Automation.ID, m.Type)
+			queueNewEvent(following, event(m.Type))
+			return nil
+		})
+	}
+	if err := tx.SendBatch(ctx, ensuring).Close(); err != nil {
+		return err
+	}
+	return tx.SendBatch(ctx, following).Close()
 }
 
 const listMetadata = `
@@ -92,9 +131,13 @@ SET cache_source = $1, cache_version = $2, last_validated_at = coalesce($3, last
 WHERE secret_type = $5`
 
 // RecordServed implements ports.Metadata.
-func (s *Store) RecordServed(ctx context.Context, t domain.SecretType, source, version string, validated time.Time) error {
+func (s *Store) RecordServed(ctx context.Context, accounts []domain.Account) error {
+	accounts = slices.SortedFunc(slices.Values(accounts), func(a, b domain.Account) int { return cmp.Compare(a.Type, b.Type) }) // as in EnsureMetadata
 	return s.write(ctx, "record what is served", func(ctx context.Context, tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, recordServed, source, text(version), timestamp(validated), timestamp(time.Now()), t)
-		return err
+		now, all := timestamp(time.Now()), new(pgx.Batch)
+		for _, a := range accounts {
+			all.Queue(recordServed, a.Source, text(a.Version), timestamp(a.ValidatedAt), now, a.Type)
+		}
+		return tx.SendBatch(ctx, all).Close()
 	})
 }

@@ -40,11 +40,12 @@ func (s *Store) RequestRefresh(ctx context.Context, types []domain.SecretType, r
 const refreshRequests = `
 SELECT secret_type, replica_id, seq
 FROM omni_secret_refresh_requests
+WHERE seq > $1
 ORDER BY secret_type`
 
 // RefreshRequests implements ports.Replicas. They are ordered by type.
-func (s *Store) RefreshRequests(ctx context.Context) ([]domain.RefreshRequest, error) {
+func (s *Store) RefreshRequests(ctx context.Context, after int64) ([]domain.RefreshRequest, error) {
 	return read(ctx, s, "list refresh requests", func(row pgx.Row, r *domain.RefreshRequest) error {
 		return row.Scan(&r.Type, &r.ReplicaID, &r.Seq)
-	}, refreshRequests)
+	}, refreshRequests, after)
 }

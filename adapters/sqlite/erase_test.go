@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/apex-tradebill/omni-secrets/domain"
 )
 
 func TestEndedCiphertextIsGoneFromDisk(t *testing.T) {
@@ -74,7 +76,7 @@ func TestErasingOutlivesItsCaller(t *testing.T) {
 
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := s.RecordServed(ctx, "trading_api_key", "gsm", "1", time.Time{}); err == nil {
+	if err := s.RecordServed(ctx, []domain.Account{{Type: "trading_api_key", Source: "gsm", Version: "1"}}); err == nil {
 		t.Error("a call with a dead context succeeded")
 	}
 	wantOnDisk(t, path, false)

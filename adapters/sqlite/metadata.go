@@ -39,23 +39,33 @@ WHERE secret_type = ? AND ended_at IS NULL
 // EnsureMetadata implements ports.Metadata.
 func (s *Store) EnsureMetadata(ctx context.Context, rows []domain.Metadata, event func(domain.SecretType) domain.Event) error {
 	return s.write(ctx, "ensure metadata", func(tx *sql.Tx) error {
+		stored, err := scanMetadata(tx.QueryContext(ctx, listMetadata))
+		if err != nil {
+			return err
+		}
+		have := make(map[domain.SecretType]domain.Metadata, len(stored))
+		for _, m := range stored {
+			have[m.Type] = m
+		}
+		ensure, err := tx.PrepareContext(ctx, ensureMetadata)
+		if err != nil {
+			return err
+		}
+		defer ensure.Close()
 		for _, m := range rows {
-			result, err := tx.ExecContext(ctx, ensureMetadata,
+			former, known := have[m.Type]
+			if described(former, m) {
+				continue
+			}
+			_, err := ensure.ExecContext(ctx,
 				m.Type, m.Environment, m.Backend, m.GCPSecretID, m.GCPVersionAlias, m.Status,
 				timestamp(m.RotationDueAt), timestamp(m.LastRotatedAt), timestamp(m.LastValidatedAt), m.Owner,
 				timestamp(m.BreakGlassEnabledUntil), m.CacheSource, text(m.CacheVersion),
 				text(m.NewestVersion), text(m.PinnedVersion), timestamp(m.CreatedAt), timestamp(m.UpdatedAt))
+			if err == nil && known {
+				_, err = tx.ExecContext(ctx, abandonRotation, timestamp(m.UpdatedAt), domain.Automation.ID, m.Type)
+			}
 			if err != nil {
-				return fmt.Errorf("%s: %w", m.Type, err)
-			}
-			changed, err := result.RowsAffected()
-			if err != nil {
-				return err
-			}
-			if changed == 0 {
-				continue
-			}
-			if _, err := tx.ExecContext(ctx, abandonRotation, timestamp(m.UpdatedAt), domain.Automation.ID, m.Type); err != nil {
 				return fmt.Errorf("%s: %w", m.Type, err)
 			}
 			if err := insertNewEvent(ctx, tx, event(m.Type)); err != nil {
@@ -64,6 +74,12 @@ func (s *Store) EnsureMetadata(ctx context.Context, rows []domain.Metadata, even
 		}
 		return nil
 	})
+}
+
+// described reports whether ensureMetadata would change nothing.
+func described(have, want domain.Metadata) bool {
+	return have.Type == want.Type && have.Environment == want.Environment && have.Backend == want.Backend &&
+		have.GCPSecretID == want.GCPSecretID && have.GCPVersionAlias == want.GCPVersionAlias && have.Owner == want.Owner
 }
 
 const listMetadata = `
@@ -75,20 +91,23 @@ ORDER BY secret_type`
 
 // ListMetadata implements ports.Metadata.
 func (s *Store) ListMetadata(ctx context.Context) ([]domain.Metadata, error) {
-	rows, err := s.readers.QueryContext(ctx, listMetadata)
+	all, err := scanMetadata(s.readers.QueryContext(ctx, listMetadata))
 	if err != nil {
 		return nil, fmt.Errorf("sqlite: list metadata: %w", explain(err))
 	}
-	all, err := collect(rows, func(m *domain.Metadata) error {
+	return all, nil
+}
+
+func scanMetadata(rows *sql.Rows, err error) ([]domain.Metadata, error) {
+	if err != nil {
+		return nil, err
+	}
+	return collect(rows, func(m *domain.Metadata) error {
 		return rows.Scan(&m.Type, &m.Environment, &m.Backend, &m.GCPSecretID, &m.GCPVersionAlias, &m.Status,
 			(*timestamp)(&m.RotationDueAt), (*timestamp)(&m.LastRotatedAt), (*timestamp)(&m.LastValidatedAt), &m.Owner,
 			(*timestamp)(&m.BreakGlassEnabledUntil), &m.CacheSource, (*text)(&m.CacheVersion),
 			(*text)(&m.NewestVersion), (*text)(&m.PinnedVersion), (*timestamp)(&m.CreatedAt), (*timestamp)(&m.UpdatedAt))
 	})
-	if err != nil {
-		return nil, fmt.Errorf("sqlite: list metadata: %w", explain(err))
-	}
-	return all, nil
 }
 
 const recordServed = `
@@ -97,10 +116,20 @@ SET cache_source = ?, cache_version = ?, last_validated_at = coalesce(?, last_va
 WHERE secret_type = ?`
 
 // RecordServed implements ports.Metadata.
-func (s *Store) RecordServed(ctx context.Context, t domain.SecretType, source, version string, validated time.Time) error {
+func (s *Store) RecordServed(ctx context.Context, accounts []domain.Account) error {
 	defer s.erase(ctx)
 	return s.write(ctx, "record what is served", func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, recordServed, source, text(version), timestamp(validated), timestamp(time.Now()), t)
-		return err
+		record, err := tx.PrepareContext(ctx, recordServed)
+		if err != nil {
+			return err
+		}
+		defer record.Close()
+		now := timestamp(time.Now())
+		for _, a := range accounts {
+			if _, err := record.ExecContext(ctx, a.Source, text(a.Version), timestamp(a.ValidatedAt), now, a.Type); err != nil {
+				return fmt.Errorf("%s: %w", a.Type, err)
+			}
+		}
+		return nil
 	})
 }

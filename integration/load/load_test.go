@@ -75,6 +75,7 @@ func TestMistakesAreNamed(t *testing.T) {
 		"-servers bare,bare":       "twice",
 		"-rounds 0":                "-rounds must be 1 or more",
 		"-open -1":                 "-open not negative",
+		"-cores -1":                "-cores neither",
 		"-servers bare sqlite":     `no argument "sqlite"`,
 		"-duration 0s -rounds 100": "-duration more than 0",
 	} {

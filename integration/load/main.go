@@ -54,6 +54,7 @@ Examples:
   load -servers bare,sqlite -connections 32         a quick look
   load -servers bare,sqlite -json >before.json      to compare with later
   load -open 2000 -connections 32                   latency at a fixed rate, counted from when a request was due
+  load -cores 1 -servers bare,sqlite                how far one core goes
 
 Flags:
 `
@@ -87,6 +88,7 @@ type plan struct {
 	named       bool    // the servers were chosen, so none may be left out
 	rate        float64 // requests/s of the open loop; 0 for the closed one
 	json        bool
+	cores       int    // that the servers may use at once; 0 for all
 	program     string // a built omni-secrets; "" to build it
 	dir         string // of what the servers keep
 
@@ -108,6 +110,7 @@ func parse(args []string, stderr io.Writer) (*plan, error) {
 	flags.StringVar(&connections, "connections", "1,32,256", "`numbers` of connections, each with one request at a time")
 	flags.StringVar(&servers, "servers", strings.Join(serverNames, ","), "`names` of the servers to measure")
 	flags.Float64Var(&p.rate, "open", 0, "open loop: send `RATE` requests/s whatever the answers take; 0 is the closed loop, as fast as they come")
+	flags.IntVar(&p.cores, "cores", 0, "`number` of cores that each server may use at once (GOMAXPROCS), the client all; 0 for all")
 	flags.BoolVar(&p.json, "json", false, "print JSON rather than tables")
 	flags.StringVar(&p.program, "program", "", "measure this built omni-secrets, a `file`, rather than build the one of this directory")
 	flags.StringVar(&p.dir, "dir", "", "let the servers keep their data in a new directory under `DIR`; the system's temporary one otherwise. For fsync it must be a disk")
@@ -121,8 +124,8 @@ func parse(args []string, stderr io.Writer) (*plan, error) {
 	if flags.NArg() > 0 {
 		return nil, wrong("there is no argument %q", flags.Arg(0))
 	}
-	if p.rounds < 1 || p.duration <= 0 || p.rate < 0 {
-		return nil, wrong("-rounds must be 1 or more, -duration more than 0, -open not negative")
+	if p.rounds < 1 || p.duration <= 0 || p.rate < 0 || p.cores < 0 {
+		return nil, wrong("-rounds must be 1 or more, -duration more than 0, -open not negative, -cores neither")
 	}
 	for text := range strings.SplitSeq(connections, ",") {
 		n, err := strconv.Atoi(text)

@@ -51,6 +51,7 @@ type field struct {
 	program string
 	secret  []byte // that tokens are signed with
 	token   string
+	limits  []string // on the servers, as variables of their environment
 	bare    bareConfig
 	release []func() error
 }
@@ -62,6 +63,9 @@ func (p *plan) newField(ctx context.Context) (_ *field, err error) {
 		return nil, err
 	}
 	f := &field{dir: dir, path: p.path, program: p.program, secret: []byte(rand.Text() + rand.Text())}
+	if p.cores > 0 {
+		f.limits = []string{"GOMAXPROCS=" + strconv.Itoa(p.cores)}
+	}
 	f.release = append(f.release, func() error { return os.RemoveAll(dir) })
 	defer func() {
 		if err != nil {
@@ -145,6 +149,7 @@ func (f *field) startBare(ctx context.Context, name string) (*server, error) {
 	}
 	ctx, end := context.WithCancel(ctx)
 	cmd := exec.CommandContext(ctx, self, name)
+	cmd.Env = append(cmd.Environ(), f.limits...)
 	stdin, err := cmd.StdinPipe() // stays open until the process has ended
 	if err != nil {
 		end()
@@ -184,7 +189,7 @@ func (f *field) startOmni(ctx context.Context, name, dir, url string, more ...st
 		"OMNI_REPLICA_ID=load",
 		"GCP_PROJECT_ID=omni-load",
 		"JWT_SECRET=" + string(f.secret),
-	}, more...)
+	}, slices.Concat(f.limits, more)...)
 	migrate := exec.CommandContext(ctx, f.program, "migrate", "up")
 	migrate.Env = env
 	if out, err := migrate.CombinedOutput(); err != nil {

@@ -26,6 +26,7 @@ func RunMetadata(t *testing.T, create func(t *testing.T) State) {
 		{"replicas that start together store one event for each row", metadataRace},
 		{"RecordServed notes source, version and validation", servedRecorded},
 		{"RecordServed without validation keeps the last one", servedKeepsValidation},
+		{"RecordServed takes several secrets", servedTogether},
 		{"RecordServed ignores a type without a row", servedUnknown},
 	}
 	for _, c := range cases {
@@ -219,7 +220,7 @@ func metadataRace(t *testing.T, s State) {
 func servedRecorded(t *testing.T, s State) {
 	ensure(t, s, 1, row("trading_api_key"), row("bystander"))
 	validated := moment.Add(time.Second)
-	if err := s.RecordServed(t.Context(), "trading_api_key", "local_file", "42", validated); err != nil {
+	if err := s.RecordServed(t.Context(), []domain.Account{{Type: "trading_api_key", Source: "local_file", Version: "42", ValidatedAt: validated}}); err != nil {
 		t.Fatalf("RecordServed: %v", err)
 	}
 
@@ -235,7 +236,7 @@ func servedRecorded(t *testing.T, s State) {
 func servedKeepsValidation(t *testing.T, s State) {
 	first := row("trading_api_key")
 	ensure(t, s, 1, first)
-	if err := s.RecordServed(t.Context(), "trading_api_key", "gsm", "42", time.Time{}); err != nil {
+	if err := s.RecordServed(t.Context(), []domain.Account{{Type: "trading_api_key", Source: "gsm", Version: "42"}}); err != nil {
 		t.Fatalf("RecordServed: %v", err)
 	}
 	got := rowOf(t, s, "trading_api_key")
@@ -245,10 +246,25 @@ func servedKeepsValidation(t *testing.T, s State) {
 }
 
 func servedUnknown(t *testing.T, s State) {
-	if err := s.RecordServed(t.Context(), "unknown", "gsm", "1", moment); err != nil {
+	if err := s.RecordServed(t.Context(), []domain.Account{{Type: "unknown", Source: "gsm", Version: "1", ValidatedAt: moment}}); err != nil {
 		t.Fatalf("RecordServed: %v", err)
 	}
 	if rows := rowsOf(t, s); len(rows) != 0 {
 		t.Errorf("it made rows: %v", rows)
+	}
+}
+
+func servedTogether(t *testing.T, s State) {
+	ensure(t, s, 1, row("a"), row("b"), row("c"))
+	accounts := []domain.Account{{Type: "c", Source: "gsm", Version: "3"}, {Type: "unknown", Source: "gsm", Version: "2"}, {Type: "a", Source: domain.SourceEmpty}}
+	if err := s.RecordServed(t.Context(), accounts); err != nil {
+		t.Fatalf("RecordServed: %v", err)
+	}
+	var got []string
+	for _, m := range rowsOf(t, s) {
+		got = append(got, string(m.Type)+" "+m.CacheSource+" "+m.CacheVersion)
+	}
+	if diff := cmp.Diff([]string{"a empty ", "b gsm 41", "c gsm 3"}, got); diff != "" {
+		t.Errorf("rows (-want +got):\n%s", diff)
 	}
 }
