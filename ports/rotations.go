@@ -23,10 +23,6 @@ type Rotations interface {
 	// version is newest, its status is that of next, and no rotation of it is in progress.
 	RecordRotation(ctx context.Context, newest string, next domain.Standing, rotated domain.Rotated, event domain.Event) (bool, error)
 
-	// NoteVersion makes version the newest version of a secret that has none yet, and returns the one that it has now;
-	// "" for a secret without a row.
-	NoteVersion(ctx context.Context, t domain.SecretType, version string) (newest string, err error)
-
 	// Standings returns that of every secret.
 	Standings(ctx context.Context) ([]domain.Standing, error)
 }

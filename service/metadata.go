@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"sync"
@@ -77,8 +78,10 @@ func (n *slotNotes) keepTogether(ctx context.Context, limit int, write func(cont
 		}
 		var failed error
 		for some := range slices.Chunk(n.take(), limit) {
-			if err := write(ctx, some); err != nil {
-				failed = err
+			if failed == nil {
+				failed = write(ctx, some)
+			}
+			if failed != nil {
 				n.add(some...)
 			}
 		}
@@ -115,7 +118,18 @@ func (s *Service) recordServed(ctx context.Context, slots []*slot) error {
 		if served, ok := sl.serve(now); ok {
 			a.Source, a.Version = served.Source, served.Version
 		}
+		if v := sl.snapshot(); v.standing.Find(v.found) == domain.FoundFirst {
+			a.First = v.found
+		}
 		accounts[i] = a
 	}
-	return s.cfg.Metadata.RecordServed(ctx, accounts)
+	if err := s.cfg.Metadata.RecordServed(ctx, accounts); err != nil {
+		return err
+	}
+	for i, sl := range slots {
+		if first := accounts[i].First; first != "" { // or another replica's, which followRotations will say
+			sl.change(func(v *view) { v.standing.Newest = cmp.Or(v.standing.Newest, first) })
+		}
+	}
+	return nil
 }

@@ -76,17 +76,11 @@ func (s *Service) countVersion(ctx context.Context, sl *slot) error {
 	defer cancel()
 	v := sl.snapshot()
 	switch v.standing.Find(v.found) {
-	case domain.FoundFirst:
-		newest, err := s.cfg.Rotations.NoteVersion(ctx, sl.entry.Type, v.found)
-		if err == nil {
-			sl.change(func(v *view) { v.standing.Newest = newest })
-		}
-		return err
 	case domain.FoundNewer:
 		return s.countRotation(ctx, sl, v)
 	case domain.FoundBehind:
 		s.alertRollback(ctx, sl, v.standing, v.found)
-	case domain.FoundKnown:
+	case domain.FoundKnown, domain.FoundFirst: // recordServed notes the first
 	}
 	return nil
 }
@@ -105,7 +99,10 @@ func (s *Service) countRotation(ctx context.Context, sl *slot, v *view) error {
 	if err != nil {
 		return err
 	}
-	if !first { // another replica was faster, or has begun a rotation
+	if !first && s.cfg.Replicas != nil { // another one was faster, or has begun a rotation: followRotations takes over which
+		return nil
+	}
+	if !first { // somebody changed the row by hand
 		if err := s.readMetadata(ctx); err != nil {
 			return err
 		}

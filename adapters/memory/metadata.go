@@ -100,6 +100,9 @@ func (s *Store) RecordServed(ctx context.Context, accounts []domain.Account) err
 		if !a.ValidatedAt.IsZero() {
 			row.LastValidatedAt = stored(a.ValidatedAt)
 		}
+		if row.NewestVersion == "" {
+			row.NewestVersion = a.First
+		}
 		row.UpdatedAt = stored(time.Now())
 		s.metadata[a.Type] = row
 	}

@@ -82,21 +82,6 @@ func (s *Store) stand(next domain.Standing, rotated domain.Rotated, event domain
 	s.metadata[next.Type] = row
 }
 
-// NoteVersion implements ports.Rotations.
-func (s *Store) NoteVersion(ctx context.Context, t domain.SecretType, version string) (newest string, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := s.outage.check(ctx); err != nil {
-		return "", err
-	}
-	row, ok := s.metadata[t]
-	if ok && row.NewestVersion == "" {
-		row.NewestVersion = version
-		s.metadata[t] = row
-	}
-	return row.NewestVersion, nil
-}
-
 // Standings implements ports.Rotations. They are ordered by type.
 func (s *Store) Standings(ctx context.Context) ([]domain.Standing, error) {
 	s.mu.Lock()

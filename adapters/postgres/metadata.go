@@ -127,8 +127,9 @@ func scanMetadata(row pgx.Row, m *domain.Metadata) error {
 
 const recordServed = `
 UPDATE omni_secret_metadata
-SET cache_source = $1, cache_version = $2, last_validated_at = coalesce($3, last_validated_at), updated_at = $4
-WHERE secret_type = $5`
+SET cache_source = $1, cache_version = $2, last_validated_at = coalesce($3, last_validated_at),
+    newest_version = coalesce(newest_version, $4), updated_at = $5
+WHERE secret_type = $6`
 
 // RecordServed implements ports.Metadata.
 func (s *Store) RecordServed(ctx context.Context, accounts []domain.Account) error {
@@ -136,7 +137,7 @@ func (s *Store) RecordServed(ctx context.Context, accounts []domain.Account) err
 	return s.write(ctx, "record what is served", func(ctx context.Context, tx pgx.Tx) error {
 		now, all := timestamp(time.Now()), new(pgx.Batch)
 		for _, a := range accounts {
-			all.Queue(recordServed, a.Source, text(a.Version), timestamp(a.ValidatedAt), now, a.Type)
+			all.Queue(recordServed, a.Source, text(a.Version), timestamp(a.ValidatedAt), text(a.First), now, a.Type)
 		}
 		return tx.SendBatch(ctx, all).Close()
 	})

@@ -111,24 +111,6 @@ func stand(ctx context.Context, tx pgx.Tx, next domain.Standing, rotated domain.
 	return insertNewEvent(ctx, tx, event)
 }
 
-const noteVersion = `
-UPDATE omni_secret_metadata
-SET newest_version = coalesce(newest_version, $1)
-WHERE secret_type = $2
-RETURNING newest_version`
-
-// NoteVersion implements ports.Rotations.
-func (s *Store) NoteVersion(ctx context.Context, t domain.SecretType, version string) (newest string, err error) {
-	err = s.write(ctx, "note the version", func(ctx context.Context, tx pgx.Tx) error {
-		err := tx.QueryRow(ctx, noteVersion, version, t).Scan(&newest)
-		if errors.Is(err, pgx.ErrNoRows) {
-			return nil
-		}
-		return err
-	})
-	return newest, err
-}
-
 const listStandings = `
 SELECT m.secret_type, m.status, m.newest_version, m.pinned_version,
        r.id, r.from_version, r.to_version, r.begun_by, r.begun_by_type, r.begun_at

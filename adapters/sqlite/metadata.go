@@ -112,7 +112,8 @@ func scanMetadata(rows *sql.Rows, err error) ([]domain.Metadata, error) {
 
 const recordServed = `
 UPDATE omni_secret_metadata
-SET cache_source = ?, cache_version = ?, last_validated_at = coalesce(?, last_validated_at), updated_at = ?
+SET cache_source = ?, cache_version = ?, last_validated_at = coalesce(?, last_validated_at),
+    newest_version = coalesce(newest_version, ?), updated_at = ?
 WHERE secret_type = ?`
 
 // RecordServed implements ports.Metadata.
@@ -126,7 +127,7 @@ func (s *Store) RecordServed(ctx context.Context, accounts []domain.Account) err
 		defer record.Close()
 		now := timestamp(time.Now())
 		for _, a := range accounts {
-			if _, err := record.ExecContext(ctx, a.Source, text(a.Version), timestamp(a.ValidatedAt), now, a.Type); err != nil {
+			if _, err := record.ExecContext(ctx, a.Source, text(a.Version), timestamp(a.ValidatedAt), text(a.First), now, a.Type); err != nil {
 				return fmt.Errorf("%s: %w", a.Type, err)
 			}
 		}

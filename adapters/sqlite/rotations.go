@@ -113,24 +113,6 @@ func stand(ctx context.Context, tx *sql.Tx, next domain.Standing, rotated domain
 	return insertNewEvent(ctx, tx, event)
 }
 
-const noteVersion = `
-UPDATE omni_secret_metadata
-SET newest_version = coalesce(newest_version, ?)
-WHERE secret_type = ?
-RETURNING newest_version`
-
-// NoteVersion implements ports.Rotations.
-func (s *Store) NoteVersion(ctx context.Context, t domain.SecretType, version string) (newest string, err error) {
-	err = s.write(ctx, "note the version", func(tx *sql.Tx) error {
-		err := tx.QueryRowContext(ctx, noteVersion, version, t).Scan(&newest)
-		if errors.Is(err, sql.ErrNoRows) {
-			return nil
-		}
-		return err
-	})
-	return newest, err
-}
-
 const listStandings = `
 SELECT m.secret_type, m.status, m.newest_version, m.pinned_version,
        r.id, r.from_version, r.to_version, r.begun_by, r.begun_by_type, r.begun_at

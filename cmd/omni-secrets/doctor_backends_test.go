@@ -35,8 +35,9 @@ func TestDoctorFetchesWhatIsServed(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			newest, err := db.NoteVersion(t.Context(), key, latest.Version) // as a server does at its first fetch
-			if err != nil {
+			newest := latest.Version
+			first := domain.Account{Type: key, Source: localfile.Name, Version: newest, First: newest} // as a server does at its first fetch
+			if err := db.RecordServed(t.Context(), []domain.Account{first}); err != nil {
 				return err
 			}
 			r := domain.Rotation{ID: "rot-1", Type: key, From: "1", To: to, BegunBy: domain.Automation, BegunAt: time.Now()}

@@ -332,12 +332,10 @@ func rotationRecordRace(t *testing.T, s State) {
 func versionNoted(t *testing.T, s State) {
 	ensure(t, s, 1, row(rotated))
 	for _, version := range []string{"7", "8"} {
-		if newest, err := s.NoteVersion(t.Context(), rotated, version); newest != "7" || err != nil {
-			t.Fatalf("NoteVersion(%s): %q, %v; want 7", version, newest, err)
+		account := domain.Account{Type: rotated, Source: "gsm", Version: version, First: version}
+		if err := s.RecordServed(t.Context(), []domain.Account{account}); err != nil {
+			t.Fatalf("RecordServed: %v", err)
 		}
-	}
-	if newest, err := s.NoteVersion(t.Context(), "unknown", "1"); newest != "" || err != nil {
-		t.Fatalf("NoteVersion of a secret without a row: %q, %v", newest, err)
 	}
 	if got := rowOf(t, s, rotated).NewestVersion; got != "7" {
 		t.Errorf("newest version %q, want 7", got)
