@@ -10,25 +10,37 @@ import (
 	"github.com/apex-tradebill/omni-secrets/domain"
 )
 
-// A trigger ignores it when the event is stored already.
-const insertEvent = `
+// A trigger ignores an event that is stored already, and none of the other rows.
+const (
+	insertEvents = `
 INSERT INTO omni_secret_access_events (
     event_id, secret_type, action, actor_type, actor_id, result, error_code, gcp_secret_version, source,
     duration_ms, request_id, replica_id, reason, recorded_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+VALUES `
+	eventRowValues = `(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+	insertEvent    = insertEvents + eventRowValues
+)
 
-func insertEventArgs(e domain.Event) []any {
-	return []any{
-		e.ID.String(), text(e.Type), e.Action, e.Actor.Type, e.Actor.ID, e.Result, text(e.ErrorCode),
-		text(e.Version), text(e.Source), milliseconds(e.Duration), text(e.RequestID), text(e.ReplicaID),
-		text(e.Reason), timestamp(e.RecordedAt),
-	}
+// rowsOfInserts are how many events one statement stores, of those that a batch is divided among. What a statement
+// costs by itself, SQLite's tables for the CHECKs above all, is then shared; more than this gains nothing.
+var rowsOfInserts = [...]int{100, 10, 1}
+
+func insertStatement(rows int) string {
+	return insertEvents + strings.Repeat(eventRowValues+", ", rows-1) + eventRowValues
+}
+
+// appendEventArgs appends the values of a row. They are plain ones, which database/sql passes on without asking.
+func appendEventArgs(args []any, e *domain.Event) []any {
+	return append(args,
+		e.ID.String(), nullable(string(e.Type)), string(e.Action), string(e.Actor.Type), e.Actor.ID, string(e.Result),
+		nullable(e.ErrorCode), nullable(e.Version), nullable(e.Source), inMilliseconds(e.Duration), nullable(e.RequestID),
+		nullable(e.ReplicaID), nullable(e.Reason), formatted(e.RecordedAt))
 }
 
 // insertNewEvent stores the event of a change in the change's own transaction. Other than a drained event, it
 // must not be there already: the change would stand without one of its own.
 func insertNewEvent(ctx context.Context, tx *sql.Tx, e domain.Event) error {
-	result, err := tx.ExecContext(ctx, insertEvent, insertEventArgs(e)...)
+	result, err := tx.ExecContext(ctx, insertEvent, appendEventArgs(nil, &e)...)
 	if err != nil {
 		return fmt.Errorf("audit event: %w", err)
 	}
@@ -49,14 +61,25 @@ func (s *Store) InsertEvents(ctx context.Context, events []domain.Event) error {
 	}
 	defer s.erase(ctx)
 	return s.write(ctx, "insert audit events", func(tx *sql.Tx) error {
-		insert, err := tx.PrepareContext(ctx, insertEvent)
-		if err != nil {
-			return err
-		}
-		defer insert.Close()
-		for _, e := range events {
-			if _, err := insert.ExecContext(ctx, insertEventArgs(e)...); err != nil {
-				return fmt.Errorf("event %v: %w", e.ID, err)
+		left := events
+		var args []any
+		for _, rows := range rowsOfInserts {
+			if len(left) < rows {
+				continue
+			}
+			insert, err := tx.PrepareContext(ctx, insertStatement(rows))
+			if err != nil {
+				return err
+			}
+			defer insert.Close()
+			for ; len(left) >= rows; left = left[rows:] {
+				args = args[:0]
+				for i := range rows {
+					args = appendEventArgs(args, &left[i])
+				}
+				if _, err := insert.ExecContext(ctx, args...); err != nil {
+					return fmt.Errorf("events %v to %v: %w", left[0].ID, left[rows-1].ID, err)
+				}
 			}
 		}
 		return nil
