@@ -39,14 +39,11 @@ func (t *timestamp) Scan(src any) error {
 // text is a string of which "" is NULL.
 type text string
 
-func (t text) Value() (driver.Value, error) { return nullable(string(t)), nil }
-
-// nullable is s as a text is kept, a string or nil.
-func nullable(s string) any {
-	if s == "" {
-		return nil
+func (t text) Value() (driver.Value, error) {
+	if t == "" {
+		return nil, nil
 	}
-	return s
+	return string(t), nil
 }
 
 func (t *text) Scan(src any) error {

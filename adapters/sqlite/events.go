@@ -17,8 +17,9 @@ INSERT INTO omni_secret_access_events (
     event_id, secret_type, action, actor_type, actor_id, result, error_code, gcp_secret_version, source,
     duration_ms, request_id, replica_id, reason, recorded_at)
 VALUES `
-	eventRowValues = `(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
-	insertEvent    = insertEvents + eventRowValues
+	eventValues      = `(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+	eventColumnCount = 14
+	insertEvent      = insertEvents + eventValues
 )
 
 // rowsOfInserts are how many events one statement stores, of those that a batch is divided among. What a statement
@@ -26,21 +27,50 @@ VALUES `
 var rowsOfInserts = [...]int{100, 10, 1}
 
 func insertStatement(rows int) string {
-	return insertEvents + strings.Repeat(eventRowValues+", ", rows-1) + eventRowValues
+	return insertEvents + strings.Repeat(eventValues+", ", rows-1) + eventValues
 }
 
-// appendEventArgs appends the values of a row. They are plain ones, which database/sql passes on without asking.
-func appendEventArgs(args []any, e *domain.Event) []any {
-	return append(args,
-		e.ID.String(), nullable(string(e.Type)), string(e.Action), string(e.Actor.Type), e.Actor.ID, string(e.Result),
-		nullable(e.ErrorCode), nullable(e.Version), nullable(e.Source), inMilliseconds(e.Duration), nullable(e.RequestID),
-		nullable(e.ReplicaID), nullable(e.Reason), formatted(e.RecordedAt))
+// setEvent fills row, of eventValues, over the values of another event or over nothing. They are plain ones, which
+// database/sql passes on without asking. A text that is the same stays: what the events of a batch share is not
+// allocated for each.
+func setEvent(row []any, e *domain.Event) {
+	row[0] = e.ID.String()
+	setText(&row[1], string(e.Type))
+	setRequired(&row[2], string(e.Action))
+	setRequired(&row[3], string(e.Actor.Type))
+	setRequired(&row[4], e.Actor.ID)
+	setRequired(&row[5], string(e.Result))
+	setText(&row[6], e.ErrorCode)
+	setText(&row[7], e.Version)
+	setText(&row[8], e.Source)
+	row[9] = inMilliseconds(e.Duration)
+	setText(&row[10], e.RequestID)
+	setText(&row[11], e.ReplicaID)
+	setText(&row[12], e.Reason)
+	row[13] = formatted(e.RecordedAt)
+}
+
+// setText sets a column where "" is NULL.
+func setText(column *any, s string) {
+	if s == "" {
+		*column = nil
+		return
+	}
+	setRequired(column, s)
+}
+
+func setRequired(column *any, s string) {
+	if there, ok := (*column).(string); !ok || there != s {
+		*column = s
+	}
 }
 
 // insertNewEvent stores the event of a change in the change's own transaction. Other than a drained event, it
 // must not be there already: the change would stand without one of its own.
 func insertNewEvent(ctx context.Context, tx *sql.Tx, e domain.Event) error {
-	result, err := tx.ExecContext(ctx, insertEvent, appendEventArgs(nil, &e)...)
+	values := make([]any, eventColumnCount)
+	setEvent(values, &e)
+	result, err := tx.ExecContext(ctx, insertEvent, values...)
 	if err != nil {
 		return fmt.Errorf("audit event: %w", err)
 	}
@@ -62,7 +92,7 @@ func (s *Store) InsertEvents(ctx context.Context, events []domain.Event) error {
 	defer s.erase(ctx)
 	return s.write(ctx, "insert audit events", func(tx *sql.Tx) error {
 		left := events
-		var args []any
+		args := make([]any, min(len(events), rowsOfInserts[0])*eventColumnCount)
 		for _, rows := range rowsOfInserts {
 			if len(left) < rows {
 				continue
@@ -73,11 +103,14 @@ func (s *Store) InsertEvents(ctx context.Context, events []domain.Event) error {
 			}
 			defer insert.Close()
 			for ; len(left) >= rows; left = left[rows:] {
-				args = args[:0]
 				for i := range rows {
-					args = appendEventArgs(args, &left[i])
+					row := args[i*eventColumnCount : (i+1)*eventColumnCount]
+					if i > 0 {
+						copy(row, args[(i-1)*eventColumnCount:])
+					}
+					setEvent(row, &left[i])
 				}
-				if _, err := insert.ExecContext(ctx, args...); err != nil {
+				if _, err := insert.ExecContext(ctx, args[:rows*eventColumnCount]...); err != nil {
 					return fmt.Errorf("events %v to %v: %w", left[0].ID, left[rows-1].ID, err)
 				}
 			}

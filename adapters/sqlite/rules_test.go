@@ -6,9 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/apex-tradebill/omni-secrets/adapters/sqlite"
 	"github.com/apex-tradebill/omni-secrets/domain"
@@ -270,6 +273,31 @@ func TestBatchIsAllOrNothing(t *testing.T) {
 				t.Errorf("%d events after the next try, want %d", n, events)
 			}
 		})
+	}
+}
+
+// Rows of a statement are made of each other: what one event has must not stay for the next.
+func TestEventsOfABatchShareNothingThatDiffers(t *testing.T) {
+	s := migrated(t)
+	var want []domain.Event
+	for n := range uint64(250) {
+		e := event(n+1, time.Now().UTC().Truncate(time.Microsecond))
+		switch n % 3 {
+		case 1:
+			e.ErrorCode, e.Version, e.Source, e.Reason, e.Duration = "E", fmt.Sprint(n), "gsm", "because", time.Millisecond
+		case 2:
+			e.Type, e.RequestID, e.ReplicaID, e.Action, e.Actor, e.Result = "", "", "", domain.ActionAccessDenied, domain.Anonymous, domain.ResultDenied
+		}
+		want = append(want, e)
+	}
+	insert(t, s, want...)
+	page, err := s.ListEvents(t.Context(), domain.EventFilter{Limit: domain.MaxEventPage})
+	if err != nil {
+		t.Fatalf("ListEvents: %v", err)
+	}
+	slices.Reverse(page.Events)
+	if diff := cmp.Diff(want, page.Events); diff != "" {
+		t.Errorf("events (-want +got):\n%s", diff)
 	}
 }
 
