@@ -102,9 +102,9 @@ func (p *parser) integer() int64 {
 	}
 	p.rest = digits[length:]
 	if negative {
-		return -int64(n) //nolint:gosec // up to 1<<63, which is its own negative
+		return -int64(n) // 1<<63 is its own negative
 	}
-	return int64(n) //nolint:gosec // up to math.MaxInt64
+	return int64(n)
 }
 
 // field reads the string of a member, or nothing when another member or the end comes next. key ends with the opening

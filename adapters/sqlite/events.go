@@ -23,7 +23,8 @@ VALUES `
 )
 
 // rowsOfInserts are how many events one statement stores, of those that a batch is divided among. What a statement
-// costs by itself, SQLite's tables for the CHECKs above all, is then shared; more than this gains nothing.
+// costs by itself is then shared: above all the tables that SQLite makes for the lists of the CHECKs. Longer ones gain
+// nothing.
 var rowsOfInserts = [...]int{100, 10, 1}
 
 func insertStatement(rows int) string {
@@ -94,29 +95,40 @@ func (s *Store) InsertEvents(ctx context.Context, events []domain.Event) error {
 		left := events
 		args := make([]any, min(len(events), rowsOfInserts[0])*eventColumnCount)
 		for _, rows := range rowsOfInserts {
-			if len(left) < rows {
-				continue
-			}
-			insert, err := tx.PrepareContext(ctx, insertStatement(rows))
-			if err != nil {
+			n := len(left) - len(left)%rows
+			if err := insertByRows(ctx, tx, rows, left[:n], args); err != nil {
 				return err
 			}
-			defer insert.Close()
-			for ; len(left) >= rows; left = left[rows:] {
-				for i := range rows {
-					row := args[i*eventColumnCount : (i+1)*eventColumnCount]
-					if i > 0 {
-						copy(row, args[(i-1)*eventColumnCount:])
-					}
-					setEvent(row, &left[i])
-				}
-				if _, err := insert.ExecContext(ctx, args[:rows*eventColumnCount]...); err != nil {
-					return fmt.Errorf("events %v to %v: %w", left[0].ID, left[rows-1].ID, err)
-				}
-			}
+			left = left[n:]
 		}
 		return nil
 	})
+}
+
+// insertByRows stores events, a multiple of rows, that many by one statement. args has room for one.
+func insertByRows(ctx context.Context, tx *sql.Tx, rows int, events []domain.Event, args []any) error {
+	if len(events) == 0 {
+		return nil
+	}
+	insert, err := tx.PrepareContext(ctx, insertStatement(rows))
+	if err != nil {
+		return err
+	}
+	defer insert.Close()
+	args = args[:rows*eventColumnCount]
+	for ; len(events) > 0; events = events[rows:] {
+		for i := range rows {
+			row := args[i*eventColumnCount : (i+1)*eventColumnCount]
+			if i > 0 {
+				copy(row, args[(i-1)*eventColumnCount:])
+			}
+			setEvent(row, &events[i])
+		}
+		if _, err := insert.ExecContext(ctx, args...); err != nil {
+			return fmt.Errorf("events %v to %v: %w", events[0].ID, events[rows-1].ID, err)
+		}
+	}
+	return nil
 }
 
 const selectEvents = `
