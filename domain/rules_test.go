@@ -177,6 +177,18 @@ func TestActorOfAPrincipal(t *testing.T) {
 	}
 }
 
+func TestEventIDAsText(t *testing.T) {
+	for want, id := range map[string]domain.EventID{
+		"0000000000000000-0000000000000000": {},
+		"0123456789abcdef-00000000000000a0": {Start: 0x0123456789abcdef, Seq: 0xa0},
+		"ffffffffffffffff-ffffffffffffffff": {Start: 1<<64 - 1, Seq: 1<<64 - 1},
+	} {
+		if got := id.String(); got != want {
+			t.Errorf("%#v is %s, want %s", id, got, want)
+		}
+	}
+}
+
 func FuzzParseEventID(f *testing.F) {
 	f.Add(domain.EventID{Start: 1, Seq: 2}.String())
 	f.Add("zz")

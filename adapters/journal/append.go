@@ -23,8 +23,8 @@ type batch struct {
 	err     error          // of the write; to be read after it
 }
 
-// maxIdleBatch bounds the buffers that are kept for later.
-const maxIdleBatch = 1 << 20
+// maxIdleBuffer bounds the buffers that are kept for later.
+const maxIdleBuffer = 1 << 20
 
 // Append implements ports.AuditJournal. ctx is heeded only before the event is part of a batch: from there on
 // it may reach the disk.
@@ -86,7 +86,7 @@ func (j *Journal) newBatch() *batch {
 
 // leave gives the batch back once everybody in it has seen how it ended.
 func (j *Journal) leave(b *batch) {
-	if b.members.Add(-1) > 0 || cap(b.records) > maxIdleBatch {
+	if b.members.Add(-1) > 0 || cap(b.records) > maxIdleBuffer {
 		return
 	}
 	b.records, b.events, b.err = b.records[:0], 0, nil

@@ -1,10 +1,16 @@
 package journal
 
+import "github.com/apex-tradebill/omni-secrets/domain"
+
 // For the tests of the record format.
 var (
-	AppendEvent = appendEvent
-	DecodeEvent = decodeEvent
+	AppendEvent      = appendEvent
+	DecodeOtherEvent = decodeOtherEvent
 )
+
+func DecodeEvent(line []byte) (domain.Event, error) { return decodeEvent(line, new(interned)) }
+
+func ParseEvent(payload []byte) (domain.Event, bool) { return parseEvent(payload, new(interned)) }
 
 // Seal makes a record of any JSON.
 func Seal(payload string) []byte {

@@ -85,7 +85,10 @@ type Journal struct {
 	torn    bool       // a failed batch may have left bytes behind the good ones in file
 	last    uint64     // number of the newest segment there ever was
 
-	passed passage // what the last Next returned; for the reader alone
+	// For the reader alone.
+	passed passage  // what the last Next returned
+	lines  lines    // of the segment that is read
+	seen   interned // strings of events
 
 	mu       sync.Mutex // never held during I/O
 	closed   bool

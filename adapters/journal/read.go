@@ -30,11 +30,11 @@ func (j *Journal) Next(ctx context.Context, limit int) ([]domain.Event, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		from, segments, closed := j.snapshot()
+		from, segments, waiting, closed := j.snapshot()
 		if closed {
 			return nil, fmt.Errorf("journal: next: %w", os.ErrClosed)
 		}
-		events, passed, err := j.read(from, segments, max(limit, 1))
+		events, passed, err := j.read(from, segments, max(limit, 1), waiting)
 		if err != nil {
 			return nil, fmt.Errorf("journal: next: %w", err)
 		}
@@ -58,18 +58,18 @@ func (j *Journal) Next(ctx context.Context, limit int) ([]domain.Event, error) {
 }
 
 // snapshot is what there is to be read.
-func (j *Journal) snapshot() (from position, segments []unread, closed bool) {
+func (j *Journal) snapshot() (from position, segments []unread, waiting int, closed bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for _, s := range j.segments {
 		segments = append(segments, unread{s, s.size})
 	}
-	return j.drained, segments, j.closed
+	return j.drained, segments, j.waiting, j.closed
 }
 
-// read returns up to limit events that follow from, and how far it went.
-func (j *Journal) read(from position, segments []unread, limit int) ([]domain.Event, passage, error) {
-	var events []domain.Event
+// read returns up to limit of the events that follow from, and how far it went. waiting is how many those should be.
+func (j *Journal) read(from position, segments []unread, limit, waiting int) ([]domain.Event, passage, error) {
+	events := make([]domain.Event, 0, min(limit, waiting))
 	passed := passage{to: from}
 	for _, s := range segments {
 		if s.number < from.Segment {
@@ -106,7 +106,8 @@ func (j *Journal) readSegment(s unread, start int64, yield func(domain.Event) bo
 		return 0, err
 	}
 	defer f.Close()
-	l := newLines(io.NewSectionReader(f, start, s.size-start))
+	l := &j.lines
+	l.reset(io.NewSectionReader(f, start, s.size-start))
 	for end = start; ; {
 		line, size, err := l.next()
 		end += size
@@ -116,7 +117,7 @@ func (j *Journal) readSegment(s unread, start int64, yield func(domain.Event) bo
 		if err != nil {
 			return 0, err
 		}
-		e, err := decodeEvent(line)
+		e, err := decodeEvent(line, &j.seen)
 		if err != nil {
 			j.markCorrupt(s.segment, err)
 			continue
@@ -188,8 +189,8 @@ func (j *Journal) advance(passed passage) (drained []*segment, waiting bool) {
 
 // lookUpOldest finds out when the first of the waiting events was recorded.
 func (j *Journal) lookUpOldest() {
-	from, segments, _ := j.snapshot()
-	events, _, err := j.read(from, segments, 1)
+	from, segments, _, _ := j.snapshot()
+	events, _, err := j.read(from, segments, 1, 1)
 	oldest := time.Time{}
 	if err != nil {
 		j.log.Warn("the oldest event of the journal cannot be read", "err", err)

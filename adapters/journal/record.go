@@ -151,9 +151,21 @@ type wireEvent struct {
 
 // decodeEvent reads a line, given without its line feed, that appendEvent wrote. What it does not know, it
 // refuses: an event must not reach the database with a part left out.
-func decodeEvent(line []byte) (domain.Event, error) {
+func decodeEvent(line []byte, seen *interned) (domain.Event, error) {
+	payload, err := payloadOf(line)
+	if err != nil {
+		return domain.Event{}, err
+	}
+	if e, ok := parseEvent(payload, seen); ok {
+		return e, nil
+	}
+	return decodeOtherEvent(payload)
+}
+
+// decodeOtherEvent reads the JSON of an event however it was written, and says what is wrong with it.
+func decodeOtherEvent(payload []byte) (domain.Event, error) {
 	var w wireEvent
-	if err := decodeRecord(line, &w); err != nil {
+	if err := decodePayload(payload, &w); err != nil {
 		return domain.Event{}, err
 	}
 	id, err := domain.ParseEventID(w.ID)
@@ -173,6 +185,10 @@ func decodeRecord(line []byte, into any) error {
 	if err != nil {
 		return err
 	}
+	return decodePayload(payload, into)
+}
+
+func decodePayload(payload []byte, into any) error {
 	d := json.NewDecoder(bytes.NewReader(payload))
 	d.DisallowUnknownFields()
 	if err := d.Decode(into); err != nil {

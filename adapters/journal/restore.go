@@ -48,7 +48,9 @@ func (j *Journal) scan(s *segment, from int64) error {
 		return err
 	}
 	defer f.Close()
-	for l := newLines(f); ; {
+	l := &j.lines
+	l.reset(f)
+	for {
 		line, size, err := l.next()
 		if errors.Is(err, io.EOF) {
 			return nil

@@ -83,13 +83,23 @@ func (j *Journal) dispose(s *segment) {
 	}
 }
 
-// lines reads the lines of a segment.
+// lines reads the lines of a segment. The zero value is to be reset first.
 type lines struct {
 	r    *bufio.Reader
 	long []byte // a line that does not fit into r's buffer
 }
 
-func newLines(r io.Reader) *lines { return &lines{r: bufio.NewReaderSize(r, 64<<10)} }
+// reset begins with another segment, in the same buffer.
+func (l *lines) reset(r io.Reader) {
+	if cap(l.long) > maxIdleBuffer {
+		l.long = nil
+	}
+	if l.r == nil {
+		l.r = bufio.NewReaderSize(r, 64<<10)
+		return
+	}
+	l.r.Reset(r)
+}
 
 // next returns the next line without its line feed, valid until the following call, and how many bytes it
 // takes in the file. After the last line comes io.EOF; a line without an end is io.ErrUnexpectedEOF.

@@ -61,3 +61,25 @@ func BenchmarkInsertEvents(b *testing.B) {
 	b.ReportMetric(singles.Seconds()/batches.Seconds(), "ratio")
 	b.ReportMetric(0, "ns/op") // of both together, which means nothing
 }
+
+// BenchmarkInsertBatches is what an event costs on its way out of the program, in batches. One operation is one event.
+// Of its time most is PostgreSQL's; the allocations are ours.
+func BenchmarkInsertBatches(b *testing.B) {
+	const size = 1000
+	s := migrated(b)
+	at := time.Now()
+	seq := uint64(0)
+	batch := make([]domain.Event, size)
+	insert(b, s, event(1<<40, at)) // connects
+	b.ReportAllocs()
+	b.ResetTimer()
+	for left := b.N; left > 0; left -= size {
+		batch = batch[:min(left, size)]
+		for i := range batch {
+			seq++
+			batch[i] = event(seq, at.Add(time.Duration(seq)*time.Microsecond))
+			batch[i].Version, batch[i].Source, batch[i].Duration = "7", "gsm", 1500
+		}
+		insert(b, s, batch...)
+	}
+}

@@ -16,12 +16,40 @@ import (
 const eventColumns = `event_id, secret_type, action, actor_type, actor_id, result, error_code, gcp_secret_version, source,
     duration_ms, request_id, replica_id, reason, recorded_at`
 
-// eventValues are the values of eventColumns.
-func eventValues(e domain.Event) []any {
-	return []any{
-		e.ID.String(), text(e.Type), string(e.Action), string(e.Actor.Type), storable(e.Actor.ID), string(e.Result),
-		text(e.ErrorCode), text(e.Version), text(e.Source), milliseconds(e.Duration), text(e.RequestID),
-		text(e.ReplicaID), text(e.Reason), timestamp(e.RecordedAt),
+const eventColumnCount = 14
+
+// setEvent fills row with the values of eventColumns, over those of another event or over nothing. A text that is
+// the same stays: what the events of a batch share is not allocated for each.
+func setEvent(row []any, e *domain.Event) {
+	row[0] = e.ID.String()
+	setText(&row[1], string(e.Type))
+	setRequired(&row[2], string(e.Action))
+	setRequired(&row[3], string(e.Actor.Type))
+	setRequired(&row[4], e.Actor.ID)
+	setRequired(&row[5], string(e.Result))
+	setText(&row[6], e.ErrorCode)
+	setText(&row[7], e.Version)
+	setText(&row[8], e.Source)
+	row[9] = milliseconds(e.Duration)
+	setText(&row[10], e.RequestID)
+	setText(&row[11], e.ReplicaID)
+	setText(&row[12], e.Reason)
+	row[13] = timestamp(e.RecordedAt)
+}
+
+// setText sets a column where "" is NULL.
+func setText(column *any, s string) {
+	if s == "" {
+		*column = nil
+		return
+	}
+	setRequired(column, s)
+}
+
+func setRequired(column *any, s string) {
+	s = storable(s)
+	if there, ok := (*column).(string); !ok || there != s {
+		*column = s
 	}
 }
 
@@ -35,7 +63,9 @@ ON CONFLICT (event_id, recorded_at) DO NOTHING`
 // insertNewEvent stores the event of a change in the change's own transaction. Other than a drained event, it
 // must not be there already: the change would stand without one of its own.
 func insertNewEvent(ctx context.Context, tx pgx.Tx, e domain.Event) error {
-	stored, err := tx.Exec(ctx, insertEvent, eventValues(e)...)
+	values := make([]any, eventColumnCount)
+	setEvent(values, &e)
+	stored, err := tx.Exec(ctx, insertEvent, values...)
 	if err != nil {
 		return fmt.Errorf("audit event: %w", err)
 	}
@@ -99,14 +129,26 @@ func (s *Store) InsertEvents(ctx context.Context, events []domain.Event) error {
 		if _, err := tx.Exec(ctx, createStaging); err != nil {
 			return err
 		}
-		rows := pgx.CopyFromSlice(len(events), func(i int) ([]any, error) {
-			return append([]any{int32(i)}, eventValues(events[i])...), nil //nolint:gosec // a place in a batch
-		})
-		if _, err := tx.CopyFrom(ctx, staging, stagingColumns, rows); err != nil {
+		if _, err := tx.CopyFrom(ctx, staging, stagingColumns, stagingRows(events)); err != nil {
 			return err
 		}
 		_, err := tx.Exec(ctx, insertStaged)
 		return err
+	})
+}
+
+// stagingRows are the rows of stagingColumns. Each is written before the next one is asked for, into the same slice.
+func stagingRows(events []domain.Event) pgx.CopyFromSource {
+	row := make([]any, 1+eventColumnCount)
+	i := 0
+	return pgx.CopyFromFunc(func() ([]any, error) {
+		if i == len(events) {
+			return nil, nil
+		}
+		row[0] = int32(i) //nolint:gosec // a place in a batch
+		setEvent(row[1:], &events[i])
+		i++
+		return row, nil
 	})
 }
 

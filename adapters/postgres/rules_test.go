@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/apex-tradebill/omni-secrets/adapters/postgres"
 	"github.com/apex-tradebill/omni-secrets/adapters/postgres/postgrestest"
 	"github.com/apex-tradebill/omni-secrets/domain"
@@ -182,5 +184,26 @@ FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnu
 WHERE i.indrelid::regclass::text LIKE 'omni_%' AND a.atttypid = 'text'::regtype AND a.attcollation <> '"C"'::regcollation`)
 	if len(got) != 0 {
 		t.Errorf("of another collation: %v", got)
+	}
+}
+
+// Rows of a batch share a slice: what one event has must not stay for the next.
+func TestEventsOfABatchShareNothingThatDiffers(t *testing.T) {
+	s := migrated(t)
+	full := event(1, time.Now().UTC().Truncate(time.Microsecond))
+	full.ErrorCode, full.Version, full.Source, full.Reason, full.Duration = "E", "7", "gsm", "because", time.Millisecond
+	bare := domain.Event{
+		ID: domain.EventID{Start: 1, Seq: 2}, Action: domain.ActionAccessDenied, Actor: domain.Anonymous, Result: domain.ResultDenied,
+		RecordedAt: full.RecordedAt.Add(time.Second),
+	}
+	other := full
+	other.ID.Seq, other.Type, other.Actor.ID, other.Version, other.Reason = 3, "webhook_shared_secret", "svc-b", "8", "\x00"
+	again := full
+	again.ID.Seq = 4
+	insert(t, s, full, bare, other, again)
+
+	other.Reason = "" // PostgreSQL takes no NUL
+	if diff := cmp.Diff([]domain.Event{again, other, bare, full}, list(t, s, domain.EventFilter{})); diff != "" {
+		t.Errorf("events (-want +got):\n%s", diff)
 	}
 }

@@ -12,11 +12,14 @@ type timestamp time.Time
 
 const timeLayout = "2006-01-02T15:04:05.000000Z"
 
-func (t timestamp) Value() (driver.Value, error) {
-	if time.Time(t).IsZero() {
-		return nil, nil
+func (t timestamp) Value() (driver.Value, error) { return formatted(time.Time(t)), nil }
+
+// formatted is t as a timestamp is kept, a string or nil.
+func formatted(t time.Time) any {
+	if t.IsZero() {
+		return nil
 	}
-	return time.Time(t).UTC().Format(timeLayout), nil
+	return t.UTC().Format(timeLayout)
 }
 
 func (t *timestamp) Scan(src any) error {
@@ -59,9 +62,9 @@ func (t *text) Scan(src any) error {
 // milliseconds is a duration with a fraction, exact to the nanosecond up to 100 days.
 type milliseconds time.Duration
 
-func (d milliseconds) Value() (driver.Value, error) {
-	return float64(d) / float64(time.Millisecond), nil
-}
+func (d milliseconds) Value() (driver.Value, error) { return inMilliseconds(time.Duration(d)), nil }
+
+func inMilliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
 func (d *milliseconds) Scan(src any) error {
 	ms, ok := src.(float64)

@@ -54,7 +54,7 @@ func override(id, ciphertext string) domain.Override {
 	}
 }
 
-func insert(t *testing.T, s *sqlite.Store, events ...domain.Event) {
+func insert(t testing.TB, s *sqlite.Store, events ...domain.Event) {
 	t.Helper()
 	if err := s.InsertEvents(t.Context(), events); err != nil {
 		t.Fatalf("InsertEvents: %v", err)

@@ -1,12 +1,17 @@
 package sqlite_test
 
 import (
+	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/apex-tradebill/omni-secrets/adapters/sqlite"
 	"github.com/apex-tradebill/omni-secrets/domain"
@@ -205,5 +210,106 @@ func TestPruningAtTheEdgeOfTheRetention(t *testing.T) {
 			t.Fatalf("PruneEvents, after %d events: %v", gone, err)
 		}
 		gone += n
+	}
+}
+
+// A repeated event is left out of its statement, and nothing else with it: of those that share one and of those that
+// come before and after.
+func TestRepeatedEventsAmongNewOnes(t *testing.T) {
+	const events = 321 // of all sizes of statements
+	path := filepath.Join(t.TempDir(), "state.db")
+	s := migratedAt(t, path)
+	var batch, stored []domain.Event
+	for n := range uint64(events) {
+		e := event(n+1, time.Now())
+		batch = append(batch, e)
+		switch n % 7 {
+		case 2:
+			stored = append(stored, e)
+		case 4:
+			again := e
+			again.Actor.ID = "forger"
+			batch = append(batch, again)
+		}
+	}
+	insert(t, s, stored...)
+	insert(t, s, batch...)
+	insert(t, s, batch...)
+
+	db := raw(t, path)
+	if n := count(t, db, `SELECT count(*) FROM omni_secret_access_events WHERE actor_id = 'svc-orders'`); n != events {
+		t.Errorf("%d events are stored, want %d", n, events)
+	}
+	if n := count(t, db, `SELECT count(*) FROM omni_secret_access_events WHERE actor_id <> 'svc-orders'`); n != 0 {
+		t.Errorf("%d events were stored a second time", n)
+	}
+	if n := count(t, db, fmt.Sprintf(`SELECT count(*) FROM omni_secret_access_events a JOIN omni_secret_access_events b
+		ON a.id < b.id AND a.event_id > b.event_id WHERE a.id > %d`, len(stored))); n != 0 {
+		t.Errorf("%d pairs of events are not in their order", n)
+	}
+}
+
+// However far a batch has come, an event that cannot be stored leaves none of it.
+func TestBatchIsAllOrNothing(t *testing.T) {
+	const events = 321
+	for _, at := range []int{0, 99, 100, 299, 300, 315, 320} {
+		t.Run(fmt.Sprint(at), func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "state.db")
+			s := migratedAt(t, path)
+			var batch []domain.Event
+			for n := range uint64(events) {
+				batch = append(batch, event(n+1, time.Now()))
+			}
+			batch[at].Action = "peek"
+			if err := s.InsertEvents(t.Context(), batch); err == nil {
+				t.Fatal("an unknown action was stored")
+			}
+			batch[at].Action = domain.ActionRead
+			if n := count(t, raw(t, path), `SELECT count(*) FROM omni_secret_access_events`); n != 0 {
+				t.Errorf("%d events of the failed batch are stored", n)
+			}
+			insert(t, s, batch...)
+			if n := count(t, raw(t, path), `SELECT count(*) FROM omni_secret_access_events`); n != events {
+				t.Errorf("%d events after the next try, want %d", n, events)
+			}
+		})
+	}
+}
+
+// Rows of a statement are made of each other: what one event has must not stay for the next.
+func TestEventsOfABatchShareNothingThatDiffers(t *testing.T) {
+	s := migrated(t)
+	var want []domain.Event
+	for n := range uint64(250) {
+		e := event(n+1, time.Now().UTC().Truncate(time.Microsecond))
+		switch n % 3 {
+		case 1:
+			e.ErrorCode, e.Version, e.Source, e.Reason, e.Duration = "E", fmt.Sprint(n), "gsm", "because", time.Millisecond
+		case 2:
+			e.Type, e.RequestID, e.ReplicaID, e.Action, e.Actor, e.Result = "", "", "", domain.ActionAccessDenied, domain.Anonymous, domain.ResultDenied
+		}
+		want = append(want, e)
+	}
+	insert(t, s, want...)
+	page, err := s.ListEvents(t.Context(), domain.EventFilter{Limit: domain.MaxEventPage})
+	if err != nil {
+		t.Fatalf("ListEvents: %v", err)
+	}
+	slices.Reverse(page.Events)
+	if diff := cmp.Diff(want, page.Events); diff != "" {
+		t.Errorf("events (-want +got):\n%s", diff)
+	}
+}
+
+func TestInsertEventsHeedsItsContext(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state.db")
+	s := migratedAt(t, path)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.InsertEvents(ctx, []domain.Event{event(1, time.Now())}); !errors.Is(err, context.Canceled) {
+		t.Errorf("InsertEvents: %v, want context.Canceled", err)
+	}
+	if n := count(t, raw(t, path), `SELECT count(*) FROM omni_secret_access_events`); n != 0 {
+		t.Errorf("%d events are stored", n)
 	}
 }

@@ -34,12 +34,12 @@ func TestAuditStore(t *testing.T) {
 }
 
 // migrated opens a new database with the schema of today.
-func migrated(t *testing.T) *sqlite.Store {
+func migrated(t testing.TB) *sqlite.Store {
 	t.Helper()
 	return migratedAt(t, filepath.Join(t.TempDir(), "state.db"))
 }
 
-func migratedAt(t *testing.T, path string) *sqlite.Store {
+func migratedAt(t testing.TB, path string) *sqlite.Store {
 	t.Helper()
 	s := open(t, path)
 	if _, err := s.Migrate(t.Context()); err != nil {
@@ -48,7 +48,7 @@ func migratedAt(t *testing.T, path string) *sqlite.Store {
 	return s
 }
 
-func open(t *testing.T, path string) *sqlite.Store {
+func open(t testing.TB, path string) *sqlite.Store {
 	t.Helper()
 	s, err := sqlite.Open(t.Context(), path)
 	if err != nil {

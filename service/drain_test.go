@@ -1,0 +1,96 @@
+package service_test
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/apex-tradebill/omni-secrets/domain"
+	"github.com/apex-tradebill/omni-secrets/ports"
+	"github.com/apex-tradebill/omni-secrets/service"
+)
+
+// batches is an audit store that keeps how many events came at once.
+type batches struct {
+	ports.AuditStore
+	mu    sync.Mutex
+	sizes []int
+}
+
+func (b *batches) InsertEvents(ctx context.Context, events []domain.Event) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.sizes = append(b.sizes, len(events))
+	return b.AuditStore.InsertEvents(ctx, events)
+}
+
+func (b *batches) all() []int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.sizes)
+}
+
+// newBatchesFixture is a fixture with a store that counts, and what appends events to its journal.
+func newBatchesFixture(t *testing.T) (f *fixture, b *batches, appendEvents func(n int)) {
+	t.Helper()
+	b = new(batches)
+	f = newFixture(t, func(c *service.Config) {
+		b.AuditStore = c.Audit
+		c.Audit = b
+	})
+	seq := uint64(0)
+	return f, b, func(n int) {
+		t.Helper()
+		for range n {
+			seq++
+			err := f.journal.Append(t.Context(), domain.Event{
+				ID: domain.EventID{Start: 7, Seq: seq}, Action: domain.ActionRead, Actor: domain.Actor{Type: domain.ActorService, ID: "svc"},
+				Result: domain.ResultSuccess, RecordedAt: time.Now(),
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+func TestDrainTakesTheFirstEventAtOnceAndGathersTheRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, b, appendEvents := newBatchesFixture(t)
+		defer f.run()()
+		f.at(time.Second)
+		before := len(b.all())
+		for range 100 {
+			appendEvents(1)
+			f.at(time.Since(f.start) + 7*time.Millisecond)
+		}
+		f.at(2 * time.Second)
+		if diff := cmp.Diff([]int{1, 28, 29, 28, 14}, b.all()[before:]); diff != "" {
+			t.Errorf("batches (-want +got):\n%s", diff)
+		}
+		appendEvents(1)
+		synctest.Wait()
+		if n, _ := f.JournalBacklog(time.Now()); n != 0 {
+			t.Errorf("%d events wait, after a quiet second", n)
+		}
+	})
+}
+
+func TestDrainDoesNotRestBeforeABacklog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, b, appendEvents := newBatchesFixture(t)
+		appendEvents(6001)
+		defer f.run()()
+		if n, _ := f.JournalBacklog(time.Now()); n != 0 || time.Since(f.start) != 0 {
+			t.Errorf("%d events wait after %v", n, time.Since(f.start))
+		}
+		if sizes := b.all(); slices.Max(sizes) != 2000 || len(sizes) > 5 {
+			t.Errorf("batches of %v, want some of 2000 and the rest", sizes)
+		}
+	})
+}
