@@ -37,6 +37,13 @@ func setEvent(row []any, e *domain.Event) {
 	row[13] = timestamp(e.RecordedAt)
 }
 
+// eventValues are the values of eventColumns.
+func eventValues(e domain.Event) []any {
+	values := make([]any, eventColumnCount)
+	setEvent(values, &e)
+	return values
+}
+
 // setText sets a column where "" is NULL.
 func setText(column *any, s string) {
 	if s == "" {
@@ -63,9 +70,7 @@ ON CONFLICT (event_id, recorded_at) DO NOTHING`
 // insertNewEvent stores the event of a change in the change's own transaction. Other than a drained event, it
 // must not be there already: the change would stand without one of its own.
 func insertNewEvent(ctx context.Context, tx pgx.Tx, e domain.Event) error {
-	values := make([]any, eventColumnCount)
-	setEvent(values, &e)
-	stored, err := tx.Exec(ctx, insertEvent, values...)
+	stored, err := tx.Exec(ctx, insertEvent, eventValues(e)...)
 	if err != nil {
 		return fmt.Errorf("audit event: %w", err)
 	}
