@@ -303,6 +303,7 @@ func TestWatchSaysThatItWaitsForAServer(t *testing.T) {
 	w.err.wait(t, "; trying for another ")
 	omni.Start()
 	w.out.wait(t, "first\n")
+	w.err.wait(t, "the server is back") // which is said once the last first state has come
 	w.wantEnd("first\n", "warning: no answer from the server: ", "omni-secrets: the server is back: the secrets are followed again")
 }
 
