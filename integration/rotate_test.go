@@ -76,6 +76,7 @@ func TestRotationOnALaptop(t *testing.T) {
 	}
 
 	t.Log("every step is in the audit trail")
+	eventually(t, "the journal is drained", func() bool { return s.metric("omni_audit_journal_events") == "0" })
 	trail := s.command("audit", "list", "--secret-type", string(apiKey), "--all").want(t, 0).stdout
 	for action, count := range map[string]int{
 		"rotation_preview": 2, "rotation_begin": 4, "rotation_abort": 1, "rotation_promote": 2,
