@@ -212,8 +212,8 @@ func (s *server) goroutines(t *testing.T) int {
 	return n
 }
 
-// wantNoGoroutineLeft does something a few times and waits until the server has no more goroutines than after the
-// first time.
+// wantNoGoroutineLeft does something a few times and waits until the server has about as many goroutines as after the
+// first time: a leak is one for each time, while a connection or a worker more or less is none.
 func (s *server) wantNoGoroutineLeft(t *testing.T, times int, do func()) {
 	t.Helper()
 	do()
@@ -221,5 +221,5 @@ func (s *server) wantNoGoroutineLeft(t *testing.T, times int, do func()) {
 	for range times {
 		do()
 	}
-	eventually(t, fmt.Sprintf("the server is back to %d goroutines", before), func() bool { return s.goroutines(t) <= before })
+	eventually(t, fmt.Sprintf("the server is back to some %d goroutines", before), func() bool { return s.goroutines(t) < before+times/2 })
 }
