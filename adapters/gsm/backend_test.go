@@ -155,11 +155,25 @@ func TestReasonsOfCalls(t *testing.T) {
 		t.Run(string(mode), func(t *testing.T) {
 			b, server := start(t)
 			put(t, server, secret, plaintext)
+			connected(t, b)
 			setFault(t, server, emulator.Fault{Mode: mode})
 			if _, err := b.Fetch(t.Context(), secret, domain.LatestVersion); domain.ReasonOf(err) != want {
 				t.Errorf("the reason is %s, want %s: %v", domain.ReasonOf(err), want, err)
 			}
 		})
+	}
+}
+
+// connected waits until there is a connection, which on a busy machine may take longer than a fetch of the tests has.
+func connected(t *testing.T, b *gsm.Backend) {
+	t.Helper()
+	for {
+		if _, err := b.Fetch(t.Context(), secret, domain.LatestVersion); err == nil {
+			return
+		}
+		if t.Context().Err() != nil {
+			t.Fatal("there is no connection to the emulator")
+		}
 	}
 }
 
