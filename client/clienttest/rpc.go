@@ -53,6 +53,9 @@ func (r *rpc) WatchSecrets(ctx context.Context, req *secretsv1.WatchSecretsReque
 		}
 	}
 	stopping := s.stopping
+	if err == nil && stopping == nil { // it came in a moment before Stop
+		err = errStopping()
+	}
 	if err == nil {
 		s.watches++
 		defer func() {
@@ -82,7 +85,7 @@ func (r *rpc) WatchSecrets(ctx context.Context, req *secretsv1.WatchSecretsReque
 		case <-next.changed:
 		case <-timer.C:
 		case <-stopping:
-			err = fail(connect.CodeUnavailable, "SHUTTING_DOWN", "the server stops; another one goes on")
+			err = errStopping()
 		case <-ctx.Done():
 			err = ctx.Err()
 		}
@@ -203,6 +206,10 @@ func (s *Server) state(name string, one *secret) *secretsv1.WatchSecretsResponse
 		}
 	}
 	return &secretsv1.WatchSecretsResponse{Event: &secretsv1.WatchSecretsResponse_Secret{Secret: served}}
+}
+
+func errStopping() error {
+	return fail(connect.CodeUnavailable, "SHUTTING_DOWN", "the server stops; another one goes on")
 }
 
 // fail is an error as the real server sends it.
