@@ -100,6 +100,12 @@ func (s Standing) Follows(found string) bool {
 	return s.Pinned == "" || found == s.Pinned || !s.Rotating() && CompareVersions(found, s.Newest) > 0
 }
 
+// AsksFor reports whether the version that the catalog names, an alias or a number, is to be looked at, and not just the
+// pinned one: while nothing is pinned, and to see whether something newer is behind an alias.
+func (s Standing) AsksFor(version string) bool {
+	return s.Pinned == "" || !s.Rotating() && !NumberedVersion(version)
+}
+
 // Finding is what a version behind the alias means.
 type Finding int
 

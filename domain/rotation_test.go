@@ -112,3 +112,24 @@ func TestDeprecatedSecretIsNeverOverdue(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatIsAskedFor(t *testing.T) {
+	pinned := domain.Standing{Status: domain.RotationActive, Newest: "8", Pinned: "7"}
+	rotating := domain.Standing{Status: domain.RotationRotating, Newest: "8", Pinned: "7"}
+	for _, c := range []struct {
+		standing domain.Standing
+		version  string
+		want     bool
+	}{
+		{domain.Standing{Status: domain.RotationActive}, "latest", true},
+		{domain.Standing{Status: domain.RotationActive}, "3", true},
+		{domain.Standing{Status: domain.RotationRotating}, "latest", true}, // from nothing
+		{pinned, "latest", true},
+		{pinned, "3", false},
+		{rotating, "latest", false},
+	} {
+		if got := c.standing.AsksFor(c.version); got != c.want {
+			t.Errorf("%+v asks for %s: %v, want %v", c.standing, c.version, got, c.want)
+		}
+	}
+}

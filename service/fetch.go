@@ -148,17 +148,12 @@ func (s *Service) fetched(sl *slot, before, after view, err error) {
 // not asked or is not what is served.
 func (sl *slot) fetchServed(ctx context.Context, standing domain.Standing) (got domain.Fetched, found string, err error) {
 	e := sl.entry
-	switch {
-	case standing.Pinned == "":
+	if standing.AsksFor(e.Version) {
 		got, err = sl.backend.Fetch(ctx, e.Reference, e.Version)
-		return got, got.Version, err
-	case standing.Rotating(), domain.NumberedVersion(e.Version): // the alias does not matter, or there is none
-	default:
-		got, err = sl.backend.Fetch(ctx, e.Reference, e.Version)
-		if err == nil && standing.Follows(got.Version) {
-			return got, got.Version, nil
-		}
-		if err != nil && ofTheBackend(domain.ReasonOf(err)) {
+		switch {
+		case standing.Pinned == "", err == nil && standing.Follows(got.Version):
+			return got, got.Version, err
+		case err != nil && ofTheBackend(domain.ReasonOf(err)):
 			return got, "", err // the same would happen to the pinned version
 		}
 	}

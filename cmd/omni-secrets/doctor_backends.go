@@ -85,7 +85,7 @@ func (o openedBackend) examine(ctx context.Context, e domain.Entry, standing dom
 // served looks at the version that is served: what the catalog says, unless another one is pinned.
 func (o openedBackend) served(ctx context.Context, e domain.Entry, standing domain.Standing) finding {
 	var alias error
-	if standing.Pinned == "" || !standing.Rotating() && !domain.NumberedVersion(e.Version) {
+	if standing.AsksFor(e.Version) {
 		began := time.Now()
 		var fetched domain.Fetched
 		if fetched, alias = o.backend.Fetch(ctx, e.Reference, e.Version); alias == nil && standing.Follows(fetched.Version) {
