@@ -176,10 +176,12 @@ func TestAnsweredReadIsInTheJournalAndThenInSQL(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
 		defer f.run()()
+		f.store.FailWith(errGone) // so that the drain cannot be faster than the look
 		f.wantServed(apiKey, "key-1", "gsm", false)
 		if n, _ := f.JournalBacklog(time.Now()); n != 1 {
 			t.Errorf("%d events in the journal, want 1", n)
 		}
+		f.store.FailWith(nil)
 		f.at(time.Second)
 		got := f.recorded(domain.ActionRead)
 		if len(got) != 1 {
