@@ -106,6 +106,12 @@ func (s Standing) AsksFor(version string) bool {
 	return s.Pinned == "" || !s.Rotating() && !NumberedVersion(version)
 }
 
+// FetchesAs reports whether a fetch under s ends in the same version as one under other: with nothing pinned, what the
+// alias stands for is served, whatever was counted.
+func (s Standing) FetchesAs(other Standing) bool {
+	return s.Pinned == other.Pinned && (s.Pinned == "" || s == other)
+}
+
 // Finding is what a version behind the alias means.
 type Finding int
 

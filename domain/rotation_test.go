@@ -133,3 +133,25 @@ func TestWhatIsAskedFor(t *testing.T) {
 		}
 	}
 }
+
+func TestFetchIsMadeAgainWhenItMayEndInAnotherVersion(t *testing.T) {
+	unpinned := domain.Standing{Type: "key", Status: domain.RotationActive, Newest: "1"}
+	pinned := unpinned
+	pinned.Pinned = "1"
+	for _, c := range []struct {
+		name          string
+		before, after domain.Standing
+		same          bool
+	}{
+		{"the first version was counted", domain.Standing{Type: "key", Status: domain.RotationActive}, unpinned, true},
+		{"a rotation began", unpinned, unpinned.Begun(domain.Rotation{From: "1", To: "2"}), false},
+		{"a rotation was promoted", pinned.Begun(domain.Rotation{From: "1", To: "2"}), pinned.Begun(domain.Rotation{From: "1", To: "2"}).Promoted(), false},
+		{"a rotation was aborted", pinned.Begun(domain.Rotation{From: "1", To: "2"}), pinned.Begun(domain.Rotation{From: "1", To: "2"}).Aborted(), false},
+		{"a version was counted while another was pinned", pinned, pinned.Counted("2"), false},
+		{"nothing", pinned, pinned, true},
+	} {
+		if got := c.after.FetchesAs(c.before); got != c.same {
+			t.Errorf("%s: the fetch of before ends in the same version: %v, want %v", c.name, got, c.same)
+		}
+	}
+}

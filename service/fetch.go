@@ -67,8 +67,8 @@ func (s *Service) fetch(sl *slot, f *flight) {
 	e := sl.entry
 	for {
 		began := time.Now()
-		standing := sl.snapshot().standing
-		got, found, err := sl.fetchServed(s.life, standing)
+		asked := sl.snapshot().standing
+		got, found, err := sl.fetchServed(s.life, asked)
 		now := time.Now()
 		if s.life.Err() != nil {
 			return
@@ -80,9 +80,10 @@ func (s *Service) fetch(sl *slot, f *flight) {
 			outcome = string(reason)
 		}
 		sl.mu.Lock()
-		if sl.snapshot().standing != standing {
+		standing := sl.snapshot().standing
+		if !standing.FetchesAs(asked) {
 			sl.mu.Unlock()
-			continue // another version is to be served by now
+			continue // another version may be the one to serve by now
 		}
 		f.err = err
 		before, after := sl.changeLocked(func(v *view) {
