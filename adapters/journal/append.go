@@ -126,14 +126,46 @@ func (j *Journal) write(records []byte) error {
 			return err
 		}
 	}
-	_, err := j.file.Write(records)
-	if err == nil && j.sync {
-		err = j.file.Sync()
-	}
-	if err != nil {
+	if err := j.put(records); err != nil {
 		j.torn = true
 		return errors.Join(err, j.cutTorn())
 	}
+	return nil
+}
+
+func (j *Journal) put(records []byte) error {
+	size := j.currentSize()
+	if !j.sync {
+		_, err := j.file.WriteAt(records, size)
+		return err
+	}
+	if err := j.fill(size + int64(len(records))); err != nil {
+		return err
+	}
+	if _, err := j.file.WriteAt(records, size); err != nil {
+		return err
+	}
+	return syncData(j.file)
+}
+
+// fillAhead is how far a segment is filled with zeros before its records are written.
+const fillAhead = 1 << 20
+
+// fill makes the current segment at least size bytes long, with zeros that records overwrite. A flush then writes
+// records and nothing else, while one after a write that makes the file longer writes the file system's own journal, too,
+// and takes twice as long.
+func (j *Journal) fill(size int64) error {
+	if size <= j.filled {
+		return nil
+	}
+	size = max(size, min(j.filled+fillAhead, j.segmentBytes))
+	if _, err := j.file.WriteAt(make([]byte, size-j.filled), j.filled); err != nil {
+		return err
+	}
+	if err := j.file.Sync(); err != nil {
+		return err
+	}
+	j.filled = size
 	return nil
 }
 
@@ -170,10 +202,20 @@ func (j *Journal) currentSize() int64 {
 
 // cutTorn cuts off what a failed batch may have left at the end of the current segment.
 func (j *Journal) cutTorn() error {
-	if err := j.file.Truncate(j.currentSize()); err != nil {
+	if err := j.trim(); err != nil {
 		return err
 	}
 	j.torn = false
+	return nil
+}
+
+// trim cuts off what is behind the records of the current segment.
+func (j *Journal) trim() error {
+	size := j.currentSize()
+	if err := j.file.Truncate(size); err != nil {
+		return err
+	}
+	j.filled = size
 	return nil
 }
 
@@ -181,7 +223,7 @@ func (j *Journal) cutTorn() error {
 func (j *Journal) nextSegment() error {
 	j.last++
 	path := j.segmentPath(j.last)
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY|os.O_APPEND, 0o600)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
@@ -191,11 +233,11 @@ func (j *Journal) nextSegment() error {
 		}
 	}
 	if j.file != nil {
-		if err := j.file.Close(); err != nil {
+		if err := errors.Join(j.trim(), j.file.Close()); err != nil {
 			j.log.Warn("a full journal segment could not be closed", "err", err)
 		}
 	}
-	j.file = f
+	j.file, j.filled = f, 0
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.current = &segment{number: j.last, path: path}

@@ -65,6 +65,51 @@ func TestTornRecordIsCutOff(t *testing.T) {
 	}
 }
 
+// With Sync a segment is longer than its records, by zeros that the next ones overwrite.
+func TestZerosBehindTheRecordsAreNoDamage(t *testing.T) {
+	config, log, path, lines := written(t)
+	records := bytes.Join(lines, nil)
+	rewrite(t, path, records, make([]byte, 1<<20))
+
+	j := open(t, config)
+	if got := read(t, path); !bytes.Equal(got, records) {
+		t.Errorf("the segment has %d bytes, want %d", len(got), len(records))
+	}
+	if log.Len() > 0 {
+		t.Errorf("it was logged: %s", log)
+	}
+	if diff := cmp.Diff([]uint64{1, 2, 3, 4, 5}, drain(t, j)); diff != "" {
+		t.Errorf("events (-want +got):\n%s", diff)
+	}
+}
+
+func TestFlushedSegmentsGrowAheadOfTheirRecords(t *testing.T) {
+	config := configIn(t.TempDir())
+	config.Sync, config.SegmentBytes = true, 10_000
+	j := open(t, config)
+	appendEvents(t, j, 1, 100) // several segments
+	all := segments(t, config.Dir)
+	if len(all) < 2 {
+		t.Fatalf("%d segments, want some", len(all))
+	}
+	for _, full := range all[:len(all)-1] {
+		if bytes.ContainsRune(read(t, full), 0) {
+			t.Errorf("%s is full, and has zeros", filepath.Base(full))
+		}
+	}
+	current := all[len(all)-1]
+	if size := len(read(t, current)); size != 10_000 {
+		t.Errorf("the segment that is written has %d bytes, want its whole size", size)
+	}
+	closeJournal(t, j)
+	if bytes.ContainsRune(read(t, current), 0) {
+		t.Error("zeros are left after Close")
+	}
+	if got := drain(t, open(t, config)); len(got) != 100 {
+		t.Errorf("%d events, want 100", len(got))
+	}
+}
+
 func TestCorruptRecordIsSkippedAndKept(t *testing.T) {
 	flipped := func(line []byte, at int) []byte {
 		line = bytes.Clone(line)

@@ -9,7 +9,8 @@
 //	*.log.corrupt             a drained segment that had records which cannot be read
 //
 // Every start begins a new segment, and a full segment is followed by the next, so that only one is written
-// and a crash can leave a torn record at the end of a segment only. A segment is deleted once it is drained.
+// and a crash can leave a torn record at the end of a segment only, and with Sync the zeros that were to be overwritten.
+// A segment is deleted once it is drained.
 //
 // Appending is a group commit without a goroutine of its own:
 //
@@ -83,6 +84,7 @@ type Journal struct {
 	writing sync.Mutex // held while a batch is written
 	file    *os.File   // of current; nil until this start has one
 	torn    bool       // a failed batch may have left bytes behind the good ones in file
+	filled  int64      // how long file is, with Sync: zeros follow its records
 	last    uint64     // number of the newest segment there ever was
 
 	// For the reader alone.
@@ -108,7 +110,7 @@ var (
 	_ ports.JournalReader = (*Journal)(nil)
 )
 
-// Open opens the journal in c.Dir and repairs what a crash left: a torn record at the end of a segment is cut
+// Open opens the journal in c.Dir and repairs what a crash left: a torn record and zeros at the end of a segment are cut
 // off. Records that are damaged otherwise are skipped, logged, and kept aside with their segment. Open fails
 // with ErrInUse while another process has the journal open.
 func Open(c Config) (*Journal, error) {
@@ -154,10 +156,7 @@ func (j *Journal) Close() error {
 	close(j.done)
 	var errs []error
 	if j.file != nil {
-		if j.torn {
-			errs = append(errs, j.cutTorn())
-		}
-		errs = append(errs, j.file.Sync(), j.file.Close())
+		errs = append(errs, j.trim(), j.file.Sync(), j.file.Close())
 	}
 	errs = append(errs, j.lock.Close())
 	if err := errors.Join(errs...); err != nil {

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"os"
@@ -56,7 +57,9 @@ func (j *Journal) scan(s *segment, from int64) error {
 			return nil
 		}
 		if errors.Is(err, io.ErrUnexpectedEOF) {
-			j.log.Warn("a journal segment ended in a torn record, which was cut off", "segment", s.path, "bytes", size)
+			if torn := bytes.TrimRight(line, "\x00"); len(torn) > 0 {
+				j.log.Warn("a journal segment ended in a torn record, which was cut off", "segment", s.path, "bytes", len(torn))
+			}
 			return f.Truncate(s.size)
 		}
 		if err != nil {

@@ -102,7 +102,7 @@ func (l *lines) reset(r io.Reader) {
 }
 
 // next returns the next line without its line feed, valid until the following call, and how many bytes it
-// takes in the file. After the last line comes io.EOF; a line without an end is io.ErrUnexpectedEOF.
+// takes in the file. After the last line comes io.EOF; what is left of a line without an end comes with io.ErrUnexpectedEOF.
 func (l *lines) next() (line []byte, size int64, err error) {
 	l.long = l.long[:0]
 	for {
@@ -119,7 +119,7 @@ func (l *lines) next() (line []byte, size int64, err error) {
 			err = io.ErrUnexpectedEOF
 		}
 		if err != nil {
-			return nil, int64(len(part)), err
+			return part, int64(len(part)), err
 		}
 		return part[:len(part)-1], int64(len(part)), nil
 	}
