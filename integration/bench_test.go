@@ -3,7 +3,10 @@ package integration_test
 import (
 	"fmt"
 	"net/http"
+	"os"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -57,6 +60,49 @@ func BenchmarkLeaderHandOver(b *testing.B) {
 		leader, other = other, leader
 	}
 	b.ReportMetric(milliseconds(took)/float64(n), "handover-ms")
+}
+
+// BenchmarkStart measures the time from the start of the process on SQLite until it serves all of its secrets, and the
+// memory that it then has.
+func BenchmarkStart(b *testing.B) {
+	prepared := prepareServe(b, startEmulator(b).endpoint)
+	var took []time.Duration
+	var resident, own []int64
+	for b.Loop() {
+		began := time.Now()
+		s := prepared.start(b)
+		for s.do("GET", "/readyz", "", "").status != http.StatusOK {
+			if time.Since(began) > patience {
+				b.Fatal("it does not get ready")
+			}
+		}
+		took = append(took, time.Since(began))
+		resident = append(resident, memoryKiB(b, s.cmd.Process.Pid, "VmRSS:"))
+		own = append(own, memoryKiB(b, s.cmd.Process.Pid, "RssAnon:"))
+		s.kill()
+	}
+	slices.Sort(took)
+	slices.Sort(resident)
+	slices.Sort(own)
+	b.ReportMetric(milliseconds(took[len(took)/2]), "p50-ms")
+	b.ReportMetric(float64(resident[len(resident)/2])/1024, "idle-MiB")
+	b.ReportMetric(float64(own[len(own)/2])/1024, "idle-MiB-without-program")
+}
+
+// memoryKiB is what /proc says of a process's memory: VmRSS for all of it, RssAnon without the pages of files, such as the
+// program's own, that Linux can take back.
+func memoryKiB(b *testing.B, pid int, line string) int64 {
+	b.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		b.Skip("memory is known on Linux only")
+	}
+	_, after, _ := strings.Cut(string(status), line)
+	kib, err := strconv.ParseInt(strings.Fields(after)[0], 10, 64)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return kib
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
