@@ -78,6 +78,7 @@ func (o *Opener) Open(e domain.Envelope) (domain.Opened, error) {
 		return domain.Opened{}, err
 	}
 	var plaintext []byte
+	defer func() { clear(plaintext) }()
 	switch w.version {
 	case 1:
 		if !o.allowV1 {

@@ -36,6 +36,7 @@ func ParsePrivateKey(text string) (PrivateKey, error) {
 	if err != nil {
 		return PrivateKey{}, err
 	}
+	defer clear(b)
 	return PrivateKey{domain.NewValue(b)}, nil
 }
 

@@ -73,7 +73,7 @@ type sensitive struct{ domain.Value }
 // UnmarshalText takes the variable's text.
 func (s *sensitive) UnmarshalText(text []byte) error { //nolint:unparam // it is an encoding.TextUnmarshaler
 	if len(text) > 0 {
-		s.Value = domain.NewValue(append([]byte(nil), text...))
+		s.Value = domain.NewValue(text)
 	}
 	return nil
 }
