@@ -33,7 +33,5 @@ func open(resp *secretmanagerpb.AccessSecretVersionResponse, ref reference) (dom
 			Err:    fmt.Errorf("version %s has %d bytes, want 1 to %d", version, len(data), domain.MaxValueBytes),
 		}
 	}
-	value := domain.NewValue(data)
-	clear(data) // the answer is nobody else's
-	return domain.Fetched{Value: value, Version: version}, nil
+	return domain.Fetched{Value: domain.NewValue(data), Version: version}, nil
 }
