@@ -162,7 +162,7 @@ func TestDoctorFindsNothingWrong(t *testing.T) {
 	o := p.examine()
 	o.want(t, exitOK)
 	for _, vary := range []struct{ pattern, shown string }{
-		{`\d{8}T\S+`, "VERSION"}, {`\([\d.]+m?s\)`, "(TIME)"}, {`\d+ MiB`, "N MiB"},
+		{`\d{8}T\S+`, "VERSION"}, {`\([\d.]+m?s\)`, "(TIME)"}, {`\d+ MiB`, "N MiB"}, {`id is [0-9a-f]{16}`, "id is KEY"},
 	} {
 		o.out = regexp.MustCompile(vary.pattern).ReplaceAllString(o.out, vary.shown)
 	}
