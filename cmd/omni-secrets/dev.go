@@ -56,7 +56,9 @@ func dev(ctx context.Context, s *streams, address, dir string) (err error) {
 	if err != nil {
 		return err
 	}
-	a, err := newApp(ctx, c, newLogger(s.err, c.LogLevel))
+	log := newLogger(s.err, c.LogLevel)
+	s.protectServer(ctx, log)
+	a, err := newApp(ctx, c, log)
 	if errors.Is(err, journal.ErrInUse) {
 		return failuref("a server already runs on %s", dir).
 			try("use it (. %s), or start another with --data-dir DIR --listen 127.0.0.1:0", shellWord(sourceable(filepath.Join(dir, "env"))))
