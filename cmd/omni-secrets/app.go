@@ -171,9 +171,7 @@ func (a *app) Run(ctx context.Context, ln net.Listener, onReady func()) error {
 	parts, running := errgroup.WithContext(work)
 	parts.Go(func() error { return a.service.Run(running) })
 	for _, place := range a.keys {
-		parts.Go(func() error {
-			return place.follow(running, a.log, func() { a.service.ReopenOverrides(running) })
-		})
+		parts.Go(func() error { return place.follow(running, a.log, a.service.ReopenOverrides) })
 	}
 	parts.Go(func() error {
 		serve := server.Serve

@@ -69,6 +69,20 @@ type config struct {
 	validator  *validator.Validator
 }
 
+// keySettings are where keys come from, other than JWT_SECRET and OMNI_BREAKGLASS_PRIVATE_KEY. A file or a secret has a
+// key a line: the first is the one in use, the others are those that it replaced.
+type keySettings struct {
+	JWTSecretPrevious sensitive `env:"JWT_SECRET_PREVIOUS"`
+	JWTSecretFile     string    `env:"JWT_SECRET_FILE"`
+
+	BreakGlassPrevious sensitive `env:"OMNI_BREAKGLASS_PRIVATE_KEYS_PREVIOUS"` // comma-separated
+	BreakGlassFile     string    `env:"OMNI_BREAKGLASS_PRIVATE_KEY_FILE"`
+	BreakGlassSecret   string    `env:"OMNI_BREAKGLASS_PRIVATE_KEY_SECRET"` // projects/*/secrets/*/versions/*
+
+	jwtPrevious []domain.Value        // after the one that config has
+	breakGlass  []envelope.PrivateKey // all of them; none until a secret was fetched
+}
+
 // sensitive is the text of a variable that must not be printed.
 type sensitive struct{ domain.Value }
 

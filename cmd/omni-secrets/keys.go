@@ -35,20 +35,6 @@ const (
 	secretVersionIn = "/versions/"
 )
 
-// keySettings are where keys come from, other than JWT_SECRET and OMNI_BREAKGLASS_PRIVATE_KEY. A file or a secret has a
-// key a line: the first is the one in use, the others are those that it replaced.
-type keySettings struct {
-	JWTSecretPrevious sensitive `env:"JWT_SECRET_PREVIOUS"`
-	JWTSecretFile     string    `env:"JWT_SECRET_FILE"`
-
-	BreakGlassPrevious sensitive `env:"OMNI_BREAKGLASS_PRIVATE_KEYS_PREVIOUS"` // comma-separated
-	BreakGlassFile     string    `env:"OMNI_BREAKGLASS_PRIVATE_KEY_FILE"`
-	BreakGlassSecret   string    `env:"OMNI_BREAKGLASS_PRIVATE_KEY_SECRET"` // projects/*/secrets/*/versions/*
-
-	jwtPrevious []domain.Value        // after the one that config has
-	breakGlass  []envelope.PrivateKey // all of them; none until a secret was fetched
-}
-
 // readJWTSecrets reads the shared secrets for tokens.
 func (c *config) readJWTSecrets() error {
 	k := &c.Keys
@@ -238,6 +224,7 @@ func secretProject(name string) string {
 type keyPlace struct {
 	setting string
 	every   time.Duration
+	opens   bool // they open overrides
 	read    func(context.Context) ([]domain.Value, error)
 	use     func([]domain.Value) (ids []string, err error)
 
@@ -271,8 +258,8 @@ func (p *keyPlace) look(ctx context.Context, log *slog.Logger) (changed bool) {
 	return changed
 }
 
-// follow looks again and again until ctx is done.
-func (p *keyPlace) follow(ctx context.Context, log *slog.Logger, changed func()) error {
+// follow looks again and again until ctx is done. reopen is called after a change of keys that open overrides.
+func (p *keyPlace) follow(ctx context.Context, log *slog.Logger, reopen func(context.Context)) error {
 	ticker := time.NewTicker(p.every)
 	defer ticker.Stop()
 	for {
@@ -280,8 +267,8 @@ func (p *keyPlace) follow(ctx context.Context, log *slog.Logger, changed func())
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-ticker.C:
-			if p.look(ctx, log) {
-				changed()
+			if p.look(ctx, log) && p.opens {
+				reopen(ctx)
 			}
 		}
 	}
@@ -307,7 +294,7 @@ func tokenKeys(c config, tokens *token.Verifier) *keyPlace {
 
 // breakGlassKeys is the place of the private keys; nil when they cannot change. backend is Secret Manager's.
 func breakGlassKeys(c config, backend ports.SecretBackend) *keyPlace {
-	p := &keyPlace{use: func(texts []domain.Value) ([]string, error) {
+	p := &keyPlace{opens: true, use: func(texts []domain.Value) ([]string, error) {
 		keys, err := parsePrivateKeys(texts)
 		if err == nil {
 			err = c.breakGlass.UseKeys(keys)
