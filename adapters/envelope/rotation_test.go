@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/apex-tradebill/omni-secrets/adapters/envelope"
+	"github.com/apex-tradebill/omni-secrets/domain"
 	"github.com/apex-tradebill/omni-secrets/ports"
 )
 
@@ -100,6 +101,19 @@ func TestTheKeyIDIsAuthenticated(t *testing.T) {
 		"a number":                          {with(named, "kid", 1234567890123456), "16 hexadecimal digits"},
 	} {
 		t.Run(name, func(t *testing.T) { wantRefusal(t, o, addressed(encode(object(t, c.envelope))), c.want) })
+	}
+}
+
+// The file was sealed by this package when envelopes first named their keys: its format is a contract.
+func TestAnEnvelopeOfTheFirstDayThatNamesItsKeyOpens(t *testing.T) {
+	g := readGolden(t, "v2-kid.json")
+	key := parsePrivate(t, g.PrivateKey)
+	opened, err := newOpenerOf(t, newKey(t), key).Open(domain.Envelope{Type: g.SecretType, Ciphertext: g.Ciphertext, ExpiresAt: g.ExpiresAt})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := string(opened.Value.Reveal()); got != g.Value || opened.KeyID != "aaa8fff703b50b22" || key.Public().String() != g.PublicKey {
+		t.Errorf("opened %q by %s", got, opened.KeyID)
 	}
 }
 

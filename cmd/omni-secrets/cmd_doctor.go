@@ -204,7 +204,7 @@ func askServer(ctx context.Context, s *streams, f *clientFlags) []func() []findi
 
 // serverSettings reports whether anything is set that only a server needs: what is missing is missing by mistake then.
 func serverSettings(s *streams) bool {
-	return slices.ContainsFunc([]string{"DATABASE_URL", jwtSecretEnv, jwtSecretFileEnv, "OMNI_JWKS_URL", privateKeyEnv, privateKeyFileEnv, privateKeySecretEnv},
+	return slices.ContainsFunc([]string{"DATABASE_URL", jwtSecretEnv, jwtFileEnv, "OMNI_JWKS_URL", privateKeyEnv, privateKeyFileEnv, privateKeySecretEnv},
 		func(name string) bool { return s.env(name) != "" })
 }
 

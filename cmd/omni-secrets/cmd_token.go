@@ -94,16 +94,16 @@ func mintToken(s *streams, f tokenFlags) error {
 // signingSecret is the shared secret that is in use: JWT_SECRET, or the first in JWT_SECRET_FILE.
 func signingSecret(s *streams) (domain.Value, error) {
 	secret := domain.NewValue([]byte(s.env(jwtSecretEnv)))
-	if path := s.env(jwtSecretFileEnv); path != "" && len(secret.Reveal()) == 0 {
+	if path := s.env(jwtFileEnv); path != "" && len(secret.Reveal()) == 0 {
 		secrets, err := readKeyFile(path)
 		if err != nil {
-			return domain.Value{}, configErrorf("%s: %w", jwtSecretFileEnv, err)
+			return domain.Value{}, configErrorf("%s: %w", jwtFileEnv, err)
 		}
 		secret = secrets[0]
 	}
 	if len(secret.Reveal()) < token.MinSecretBytes {
 		return domain.Value{}, configErrorf("%s is missing, or shorter than %d bytes", jwtSecretEnv, token.MinSecretBytes).
-			try("set it, or %s, to what the server has; 'omni-secrets keygen --jwt-secret' makes a secret for a new server", jwtSecretFileEnv)
+			try("set it, or %s, to what the server has; 'omni-secrets keygen --jwt-secret' makes a secret for a new server", jwtFileEnv)
 	}
 	return secret, nil
 }

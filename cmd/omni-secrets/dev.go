@@ -136,20 +136,20 @@ func prepareDev(ctx context.Context, dir string) (config, error) {
 		return c, fmt.Errorf("make the data directory: %w", err)
 	}
 	for _, e := range c.catalog {
-		if _, err := readOrMake(filepath.Join(c.LocalFileDir, e.Reference), func() (string, error) {
+		if err := makeUnlessThere(filepath.Join(c.LocalFileDir, e.Reference), func() (string, error) {
 			return "sample-" + strings.ReplaceAll(e.Reference, "_", "-") + "-" + rand.Text(), nil
 		}); err != nil {
 			return c, err
 		}
 	}
-	if _, err := readOrMake(filepath.Join(dir, devJWTSecret), func() (string, error) {
+	if err := makeUnlessThere(filepath.Join(dir, devJWTSecret), func() (string, error) {
 		b := make([]byte, jwtSecretBytes)
 		_, err := rand.Read(b)
 		return base64.RawURLEncoding.EncodeToString(b), err
 	}); err != nil {
 		return c, err
 	}
-	if _, err := readOrMake(filepath.Join(dir, devBreakGlassKey), func() (string, error) {
+	if err := makeUnlessThere(filepath.Join(dir, devBreakGlassKey), func() (string, error) {
 		k, err := envelope.GenerateKey()
 		return k.Base64(), err
 	}); err != nil {
@@ -167,20 +167,16 @@ func prepareDev(ctx context.Context, dir string) (config, error) {
 	return c, errors.Join(err, store.Close())
 }
 
-// readOrMake returns the content of a file, which is made, for its owner alone, when it is not there.
-func readOrMake(path string, newContent func() (string, error)) (string, error) {
-	content, err := os.ReadFile(path)
-	if err == nil {
-		return string(content), nil
-	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return "", err
+// makeUnlessThere makes a file, for its owner alone, when it is not there.
+func makeUnlessThere(path string, newContent func() (string, error)) error {
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
 	made, err := newContent()
 	if err != nil {
-		return "", err
+		return err
 	}
-	return made, os.WriteFile(path, []byte(made), 0o600)
+	return os.WriteFile(path, []byte(made), 0o600)
 }
 
 // sourceable is a path as a shell's . takes it: without a slash it would be looked for along PATH.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/apex-tradebill/omni-secrets/adapters/envelope"
@@ -50,10 +51,7 @@ func checkKeyPair(ctx context.Context, c *config, public string) finding {
 	current, previous := c.Keys.breakGlass[0].Public(), c.Keys.breakGlass[1:]
 	ids := "its id is " + current.ID()
 	if len(previous) > 0 {
-		ids += fmt.Sprintf(", and the server has %d previous:", len(previous))
-		for _, key := range previous {
-			ids += " " + key.Public().ID()
-		}
+		ids += fmt.Sprintf(", and the server has %d previous: %s", len(previous), strings.Join(c.breakGlass.KeyIDs()[1:], " "))
 	}
 	if public == "" {
 		return found(check, verdictOK, "the public key of the private key here is %s; %s; %s is not set here, compare it where it is", current, ids, publicKeyEnv)

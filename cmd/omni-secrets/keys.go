@@ -21,11 +21,11 @@ import (
 )
 
 const (
-	previousKeysEnv      = "OMNI_BREAKGLASS_PRIVATE_KEYS_PREVIOUS"
-	privateKeyFileEnv    = "OMNI_BREAKGLASS_PRIVATE_KEY_FILE"
-	privateKeySecretEnv  = "OMNI_BREAKGLASS_PRIVATE_KEY_SECRET"
-	previousJWTSecretEnv = "JWT_SECRET_PREVIOUS"
-	jwtSecretFileEnv     = "JWT_SECRET_FILE"
+	previousKeysEnv     = "OMNI_BREAKGLASS_PRIVATE_KEYS_PREVIOUS"
+	privateKeyFileEnv   = "OMNI_BREAKGLASS_PRIVATE_KEY_FILE"
+	privateKeySecretEnv = "OMNI_BREAKGLASS_PRIVATE_KEY_SECRET"
+	previousJWTEnv      = "JWT_SECRET_PREVIOUS"
+	jwtFileEnv          = "JWT_SECRET_FILE"
 )
 
 const (
@@ -43,20 +43,20 @@ func (c *config) readJWTSecrets() error {
 			return nil
 		}
 		if c.JWTSecret.IsZero() {
-			return fmt.Errorf("%s is set without %s; the previous secret is for the time in which a new one takes its place", previousJWTSecretEnv, jwtSecretEnv)
+			return fmt.Errorf("%s is set without %s; the previous secret is for the time in which a new one takes its place", previousJWTEnv, jwtSecretEnv)
 		}
 		k.jwtPrevious = []domain.Value{k.JWTSecretPrevious.Value}
-		return checkJWTSecrets(previousJWTSecretEnv, k.jwtPrevious)
+		return checkJWTSecrets(previousJWTEnv, k.jwtPrevious)
 	}
 	if !c.JWTSecret.IsZero() || !k.JWTSecretPrevious.IsZero() {
-		return fmt.Errorf("%s has the secrets for tokens, one a line, the current one first; unset %s and %s", jwtSecretFileEnv, jwtSecretEnv, previousJWTSecretEnv)
+		return fmt.Errorf("%s has the secrets for tokens, one a line, the current one first; unset %s and %s", jwtFileEnv, jwtSecretEnv, previousJWTEnv)
 	}
 	secrets, err := readKeyFile(k.JWTSecretFile)
 	if err == nil {
 		err = checkJWTSecrets(k.JWTSecretFile, secrets)
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", jwtSecretFileEnv, err)
+		return fmt.Errorf("%s: %w", jwtFileEnv, err)
 	}
 	c.JWTSecret, k.jwtPrevious = sensitive{secrets[0]}, secrets[1:]
 	return nil
@@ -151,7 +151,7 @@ func parsePrivateKeys(texts []domain.Value) ([]envelope.PrivateKey, error) {
 
 // readKeyFile returns the keys in a file, one a line, the current one first; at least one.
 func readKeyFile(path string) ([]domain.Value, error) {
-	file, err := os.Open(path) //nolint:gosec // the path is a setting
+	file, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
@@ -280,7 +280,7 @@ func tokenKeys(c config, tokens *token.Verifier) *keyPlace {
 		return nil
 	}
 	return &keyPlace{
-		setting: jwtSecretFileEnv,
+		setting: jwtFileEnv,
 		every:   keyFileEvery,
 		read:    func(context.Context) ([]domain.Value, error) { return readKeyFile(c.Keys.JWTSecretFile) },
 		use: func(secrets []domain.Value) (ids []string, err error) {

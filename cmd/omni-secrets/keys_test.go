@@ -45,11 +45,11 @@ func TestKeysOfTheEnvironmentAndOfFiles(t *testing.T) {
 	one, two := generate(t), generate(t)
 	for name, settings := range map[string]map[string]string{
 		"of the environment": {
-			privateKeyEnv: one.Base64(), previousKeysEnv: two.Base64(), jwtSecretEnv: jwtOne, previousJWTSecretEnv: jwtTwo,
+			privateKeyEnv: one.Base64(), previousKeysEnv: two.Base64(), jwtSecretEnv: jwtOne, previousJWTEnv: jwtTwo,
 		},
 		"of files": {
 			privateKeyFileEnv: privateFile(t, one.Base64()+"\n"+two.Base64()+"\n", 0o600),
-			jwtSecretEnv:      "", jwtSecretFileEnv: privateFile(t, jwtOne+"\r\n"+jwtTwo, 0o400),
+			jwtSecretEnv:      "", jwtFileEnv: privateFile(t, jwtOne+"\r\n"+jwtTwo, 0o400),
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -95,7 +95,7 @@ func TestKeySettingsThatCannotBeUsed(t *testing.T) {
 			map[string]string{privateKeyFileEnv: privateFile(t, key, 0o644)}, []string{privateKeyFileEnv, "0644", "chmod 600"},
 		},
 		"a file that others may write": {
-			map[string]string{jwtSecretEnv: "", jwtSecretFileEnv: privateFile(t, jwtOne, 0o602)}, []string{jwtSecretFileEnv, "0602", "chmod 600"},
+			map[string]string{jwtSecretEnv: "", jwtFileEnv: privateFile(t, jwtOne, 0o602)}, []string{jwtFileEnv, "0602", "chmod 600"},
 		},
 		"no file":           {map[string]string{privateKeyFileEnv: "/nowhere/key"}, []string{privateKeyFileEnv, "/nowhere/key"}},
 		"a folder":          {map[string]string{privateKeyFileEnv: t.TempDir()}, []string{privateKeyFileEnv, "not a regular file"}},
@@ -109,15 +109,15 @@ func TestKeySettingsThatCannotBeUsed(t *testing.T) {
 		"a damaged previous key": {
 			map[string]string{privateKeyEnv: key, previousKeysEnv: other + "," + plaintext}, []string{previousKeysEnv, "key 3"},
 		},
-		"a short previous secret": {map[string]string{previousJWTSecretEnv: "short"}, []string{previousJWTSecretEnv, "5 bytes"}},
+		"a short previous secret": {map[string]string{previousJWTEnv: "short"}, []string{previousJWTEnv, "5 bytes"}},
 		"a previous secret alone": {
-			map[string]string{jwtSecretEnv: "", "OMNI_JWKS_URL": "https://example.com/keys", previousJWTSecretEnv: jwtOne},
-			[]string{previousJWTSecretEnv + " is set without " + jwtSecretEnv},
+			map[string]string{jwtSecretEnv: "", "OMNI_JWKS_URL": "https://example.com/keys", previousJWTEnv: jwtOne},
+			[]string{previousJWTEnv + " is set without " + jwtSecretEnv},
 		},
 		"a short secret in a file": {
-			map[string]string{jwtSecretEnv: "", jwtSecretFileEnv: privateFile(t, jwtOne+"\nshort\n", 0o600)}, []string{jwtSecretFileEnv, "secret 2 has 5 bytes"},
+			map[string]string{jwtSecretEnv: "", jwtFileEnv: privateFile(t, jwtOne+"\nshort\n", 0o600)}, []string{jwtFileEnv, "secret 2 has 5 bytes"},
 		},
-		"a secret and a file":          {map[string]string{jwtSecretFileEnv: privateFile(t, jwtOne, 0o600)}, []string{jwtSecretFileEnv, "unset " + jwtSecretEnv}},
+		"a secret and a file":          {map[string]string{jwtFileEnv: privateFile(t, jwtOne, 0o600)}, []string{jwtFileEnv, "unset " + jwtSecretEnv}},
 		"a secret without a version":   {map[string]string{privateKeySecretEnv: "projects/p/secrets/key"}, []string{privateKeySecretEnv, "/versions/VERSION"}},
 		"a secret that cannot be":      {map[string]string{privateKeySecretEnv: "key/versions/1"}, []string{privateKeySecretEnv}},
 		"a secret of production's":     {map[string]string{privateKeySecretEnv: production, "OMNI_PRODUCTION_PROJECTS": "prod"}, []string{privateKeySecretEnv, "environment violation"}},
@@ -160,7 +160,7 @@ func TestAFileOfRootMayBeReadByItsGroup(t *testing.T) {
 
 func TestAFileOfTokenSecretsIsReadAgain(t *testing.T) {
 	file := privateFile(t, jwtOne, 0o600)
-	c, err := configOf(map[string]string{jwtSecretEnv: "", jwtSecretFileEnv: file})
+	c, err := configOf(map[string]string{jwtSecretEnv: "", jwtFileEnv: file})
 	if err != nil {
 		t.Fatal(err)
 	}

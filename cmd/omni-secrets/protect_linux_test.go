@@ -45,10 +45,10 @@ func startDeployment(t *testing.T, arguments ...string) *deployment {
 		t.Fatal(err)
 	}
 	d := &deployment{t: t, dir: dir, keys: map[string]string{
-		jwtSecretEnv:         "secret-of-tokens-that-nobody-may-see",
-		previousJWTSecretEnv: "secret-before-it-that-nobody-may-see",
-		privateKeyEnv:        key.Base64(),
-		previousKeysEnv:      previous.Base64(),
+		jwtSecretEnv:    "secret-of-tokens-that-nobody-may-see",
+		previousJWTEnv:  "secret-before-it-that-nobody-may-see",
+		privateKeyEnv:   key.Base64(),
+		previousKeysEnv: previous.Base64(),
 	}}
 	d.write("catalog.yaml", doctorCatalog)
 	d.write("secrets/key", plaintext)
