@@ -15,6 +15,7 @@ func received(s *secretsv1.Secret, at instant, confirmed *confirmation) *entry {
 	if s.GetSecretType() == "" || len(s.GetValue()) == 0 || len(s.GetValue()) > domain.MaxValueBytes {
 		return nil
 	}
+	defer clear(s.GetValue()) // the entry has a copy
 	e := &entry{
 		secret: Secret{
 			Type:    s.GetSecretType(),

@@ -21,6 +21,7 @@ type Opened struct {
 	Value   Value
 	Version int    // of the envelope format
 	Digest  string // the same for every encoding of the same envelope, and for no other
+	KeyID   string // names the key that opened it
 }
 
 // Override is a value that an operator put in a secret's place for a limited time.

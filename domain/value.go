@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"runtime"
+	"unsafe"
 )
 
 // MaxValueBytes is the largest secret value, the payload limit of Google Secret Manager
@@ -19,15 +21,38 @@ type redaction string
 // gob and panics show "[redacted]". The bytes are held by a closure, so that printers that walk fields by
 // reflection, including those of other packages' unexported fields, find nothing either.
 //
+// The bytes are overwritten with zeros when nothing refers to them any more, at the next garbage collection:
+// neither while a reader holds what Reveal returned, nor at a moment that can be told.
+//
 // The zero Value holds nothing. A Value is immutable and safe for concurrent use.
 type Value struct {
 	shown  redaction // what reflection finds in place of the bytes
 	reveal func() []byte
 }
 
-// NewValue takes ownership of plaintext: the caller must not change it afterwards.
+// NewValue copies plaintext. A caller that needs its own copy no longer clears it.
 func NewValue(plaintext []byte) Value {
-	return Value{shown: Redacted, reveal: func() []byte { return plaintext }}
+	kept := keep(plaintext)
+	return Value{shown: Redacted, reveal: func() []byte { return kept }}
+}
+
+// smallestKept is the size from which the runtime gives an object memory of its own. Smaller ones share it, and
+// their finalizers may never run.
+const smallestKept = 16
+
+// keep copies b to memory that is cleared before it is used for anything else. The finalizer is that of the
+// memory itself and not of who holds it, so that any slice of it, however it was come by, keeps it as it is.
+func keep(b []byte) []byte {
+	n := len(b)
+	if n == 0 {
+		return b
+	}
+	memory := make([]byte, max(n, smallestKept))
+	copy(memory, b)
+	runtime.SetFinalizer(&memory[0], func(first *byte) {
+		clear(unsafe.Slice(first, n)) //nolint:gosec // the finalizer gets the first of the n bytes
+	})
+	return memory[:n:n]
 }
 
 // Reveal returns the plaintext. The caller must neither change nor keep it.

@@ -2,14 +2,19 @@ package ports
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/apex-tradebill/omni-secrets/domain"
 )
 
+// ErrNoKey is why no envelope can be opened at the moment.
+var ErrNoKey = errors.New("there is no break-glass key")
+
 // EnvelopeOpener decrypts break-glass envelopes. Safe for concurrent use.
 type EnvelopeOpener interface {
-	// Open decrypts and checks e. The error says what to mend without repeating any of the envelope's content.
+	// Open decrypts and checks e. The error says what to mend without repeating any of the envelope's content; it is
+	// ErrNoKey while there is no key to try.
 	Open(e domain.Envelope) (domain.Opened, error)
 }
 

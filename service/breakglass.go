@@ -20,6 +20,11 @@ const (
 	stateTimeout = 5 * time.Second // for one change in the database
 )
 
+var errNoBreakGlassKey = &domain.Error{
+	Code:    domain.CodeBreakGlassDisabled,
+	Message: "this server has no break-glass key; give it OMNI_BREAKGLASS_PRIVATE_KEY, or the file or the secret that it is to take one from",
+}
+
 // ApplyOverride puts the encrypted value in the secret's place until the envelope's expiry. It is stored
 // together with its audit event before it is served.
 //
@@ -37,10 +42,7 @@ func (s *Service) ApplyOverride(ctx context.Context, call Call, envelope domain.
 		return domain.Override{}, s.refuseUnknown(ctx, call, domain.ActionBreakGlassApply, t)
 	}
 	if s.cfg.Envelopes == nil {
-		return domain.Override{}, s.refuseOverride(ctx, call, t, "", &domain.Error{
-			Code:    domain.CodeBreakGlassDisabled,
-			Message: "this server has no break-glass key; set OMNI_BREAKGLASS_PRIVATE_KEY and restart it",
-		})
+		return domain.Override{}, s.refuseOverride(ctx, call, t, "", errNoBreakGlassKey)
 	}
 	if err := checkReason(reason); err != nil {
 		return domain.Override{}, s.refuseOverride(ctx, call, t, "", err)
@@ -51,6 +53,9 @@ func (s *Service) ApplyOverride(ctx context.Context, call Call, envelope domain.
 		return domain.Override{}, s.refuseOverride(ctx, call, t, domain.ReasonBreakGlassTTL, err)
 	}
 	opened, err := s.cfg.Envelopes.Open(envelope)
+	if errors.Is(err, ports.ErrNoKey) {
+		return domain.Override{}, s.refuseOverride(ctx, call, t, "", errNoBreakGlassKey)
+	}
 	if err != nil {
 		return domain.Override{}, s.refuseOverride(ctx, call, t, domain.ReasonBreakGlassPayload, &domain.Error{
 			Code: domain.CodeInvalidBreakGlassPayload, Message: err.Error(),

@@ -84,6 +84,37 @@ func (s *Service) reopen(ctx context.Context, o domain.Override) domain.Value {
 	return domain.Value{}
 }
 
+// ReopenOverrides is for after a change of the break-glass keys: it tries again to decrypt the open overrides that could
+// not be, and warns of those that are served and could not be decrypted any more. What is served goes on being served.
+func (s *Service) ReopenOverrides(ctx context.Context) {
+	s.overrides.Lock()
+	defer s.overrides.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, stateTimeout)
+	defer cancel()
+	list, err := s.cfg.Overrides.OpenOverrides(ctx)
+	if err != nil {
+		s.log.WarnContext(ctx, "the break-glass keys changed, and which overrides they open is not known: the database does not answer", "err", err)
+		return
+	}
+	for _, o := range list {
+		sl, ok := s.slots[o.Envelope.Type]
+		if !ok || sl.snapshot().override.ID != o.ID {
+			continue
+		}
+		if !sl.snapshot().value.IsZero() {
+			if _, err := s.cfg.Envelopes.Open(o.Envelope); err != nil && o.ActiveAt(time.Now()) {
+				s.log.LogAttrs(ctx, slog.LevelWarn, "an open override was sealed for a break-glass key that is no longer here: this replica serves it until it ends, or until a restart; others do not",
+					append(s.overrideAttrs(Call{}, o), slog.Any("err", err))...)
+			}
+			continue
+		}
+		if value := s.reopen(ctx, o); !value.IsZero() {
+			sl.change(func(v *view) { v.value = value })
+			s.served.add(sl)
+		}
+	}
+}
+
 // announceRefresh lets the other replicas fetch what was refreshed here. They do so at their next fetch anyway.
 func (s *Service) announceRefresh(ctx context.Context, types []domain.SecretType) {
 	if s.cfg.Replicas == nil || len(types) == 0 {

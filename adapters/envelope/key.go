@@ -3,7 +3,9 @@ package envelope
 import (
 	"crypto/ecdh"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -36,6 +38,7 @@ func ParsePrivateKey(text string) (PrivateKey, error) {
 	if err != nil {
 		return PrivateKey{}, err
 	}
+	defer clear(b)
 	return PrivateKey{domain.NewValue(b)}, nil
 }
 
@@ -81,6 +84,16 @@ func (k PublicKey) String() string {
 		return ""
 	}
 	return base64.StdEncoding.EncodeToString(k.key.Bytes())
+}
+
+// ID names the key: the first 8 bytes of its SHA-256, as hexadecimal digits. "" for the zero key. Other keys with the
+// same id can be made on purpose, so an id says which key is meant, and is no proof of it.
+func (k PublicKey) ID() string {
+	if k.key == nil {
+		return ""
+	}
+	sum := sha256.Sum256(k.key.Bytes())
+	return hex.EncodeToString(sum[:keyIDBytes])
 }
 
 // Public is the key that belongs to k; the zero PublicKey when k is zero.

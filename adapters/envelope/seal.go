@@ -23,13 +23,14 @@ type envelopeV1 struct {
 
 type envelopeV2 struct {
 	Version    int    `json:"version"`
+	KeyID      string `json:"kid"`
 	Enc        []byte `json:"enc"`
 	Ciphertext []byte `json:"ciphertext"`
 }
 
 // Seal encrypts value to a server's key and returns the text of the envelope. Version is 1 or 2. An envelope of
-// version 2 opens only with the same t and expiresAt (RFC 3339), to the letter. The value must have between 1
-// and domain.MaxValueBytes bytes.
+// version 2 names its key, and opens only with the same t and expiresAt (RFC 3339), to the letter. The value must have
+// between 1 and domain.MaxValueBytes bytes.
 func Seal(to PublicKey, t domain.SecretType, expiresAt string, value domain.Value, version int) (string, error) {
 	plaintext := value.Reveal()
 	switch {
@@ -46,7 +47,7 @@ func Seal(to PublicKey, t domain.SecretType, expiresAt string, value domain.Valu
 	case 1:
 		sealed, err = sealV1(to.key, plaintext)
 	case 2:
-		sealed, err = sealV2(to.key, aad(t, expiresAt), plaintext)
+		sealed, err = sealV2(to, aad(t, expiresAt, to.ID()), plaintext)
 	default:
 		return "", fmt.Errorf("envelope version %d is not known; use 1 or 2", version)
 	}
@@ -73,8 +74,8 @@ func sealV1(to *ecdh.PublicKey, plaintext []byte) (envelopeV1, error) {
 	return envelopeV1{Version: 1, Nonce: nonce[:], EphemeralPublicKey: public[:], Ciphertext: ciphertext}, nil
 }
 
-func sealV2(to *ecdh.PublicKey, aad, plaintext []byte) (envelopeV2, error) {
-	public, err := hpke.NewDHKEMPublicKey(to)
+func sealV2(to PublicKey, aad, plaintext []byte) (envelopeV2, error) {
+	public, err := hpke.NewDHKEMPublicKey(to.key)
 	if err != nil {
 		return envelopeV2{}, fmt.Errorf("using the public key: %w", err)
 	}
@@ -86,5 +87,5 @@ func sealV2(to *ecdh.PublicKey, aad, plaintext []byte) (envelopeV2, error) {
 	if err != nil {
 		return envelopeV2{}, fmt.Errorf("encrypting: %w", err)
 	}
-	return envelopeV2{Version: 2, Enc: enc, Ciphertext: ciphertext}, nil
+	return envelopeV2{Version: 2, KeyID: to.ID(), Enc: enc, Ciphertext: ciphertext}, nil
 }

@@ -3,6 +3,7 @@ package envelope
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ const maxText = 2*domain.MaxValueBytes + 1024
 // wire is an envelope that was taken apart. Its nonce, key and ciphertext have legal sizes.
 type wire struct {
 	version    int
+	keyID      string // of version 2; "" when it names none
 	nonce      []byte // version 1
 	key        []byte // ephemeralPublicKey of version 1, enc of version 2
 	ciphertext []byte
@@ -29,8 +31,9 @@ var (
 	errTooLong   = fmt.Errorf("the envelope is longer than %d characters", maxText)
 	errNotJSON   = errors.New("the envelope is not one JSON object of strings and a number, each field once")
 	errVersion   = errors.New("the envelope's version must be the number 1 or 2")
+	errKeyID     = errors.New("the envelope's kid must be the 16 hexadecimal digits, in lower case, that name a public key")
 	errFieldsV1  = errors.New("an envelope of version 1 must have the fields version, nonce, ephemeralPublicKey and ciphertext, and no other")
-	errFieldsV2  = errors.New("an envelope of version 2 must have the fields version, enc and ciphertext, and no other")
+	errFieldsV2  = errors.New("an envelope of version 2 must have the fields version, enc and ciphertext, perhaps kid, and no other")
 )
 
 func parse(text string) (wire, error) {
@@ -53,14 +56,15 @@ func parse(text string) (wire, error) {
 		nonce, err1 := binary(fields, "nonce", nonceBytes, nonceBytes)
 		key, err2 := binary(fields, "ephemeralPublicKey", keyBytes, keyBytes)
 		ciphertext, err3 := binary(fields, "ciphertext", tagBytes, maxText)
-		return wire{1, nonce, key, ciphertext}, errors.Join(err1, err2, err3)
+		return wire{1, "", nonce, key, ciphertext}, errors.Join(err1, err2, err3)
 	case json.Number("2"):
-		if len(fields) != 3 {
+		id, named, err0 := keyID(fields)
+		if len(fields) != 3 && !(named && len(fields) == 4) {
 			return wire{}, errFieldsV2
 		}
 		key, err1 := binary(fields, "enc", keyBytes, keyBytes)
 		ciphertext, err2 := binary(fields, "ciphertext", tagBytes, maxText)
-		return wire{2, nil, key, ciphertext}, errors.Join(err1, err2)
+		return wire{2, id, nil, key, ciphertext}, errors.Join(err0, err1, err2)
 	default:
 		return wire{}, errVersion
 	}
@@ -100,6 +104,19 @@ func flatObject(text []byte) (map[string]any, error) {
 		return nil, errNotJSON
 	}
 	return fields, nil
+}
+
+// keyID is the kid field, if there is one: as PublicKey.ID writes it, so that one key has one name.
+func keyID(fields map[string]any) (id string, present bool, err error) {
+	field, present := fields["kid"]
+	if !present {
+		return "", false, nil
+	}
+	id, _ = field.(string)
+	if b, err := hex.DecodeString(id); err != nil || len(b) != keyIDBytes || strings.ToLower(id) != id {
+		return "", true, errKeyID
+	}
+	return id, true, nil
 }
 
 // binary is a field's bytes, of which there must be at least minimum and at most maximum.

@@ -88,5 +88,6 @@ func access(ctx context.Context, client *secretmanager.Client, ref reference, ve
 		}
 		return domain.Fetched{}, classify(err)
 	}
+	defer clear(resp.GetPayload().GetData()) // the value has a copy, and the answer is nobody else's
 	return open(resp, ref)
 }

@@ -109,7 +109,9 @@ func (b *Backend) fetch(ctx context.Context, reference, version string) (domain.
 	case version != domain.LatestVersion && version != present:
 		return domain.Fetched{}, fail(domain.ReasonNotFound, fmt.Errorf("%s has no version %q; it has %s", reference, version, present))
 	}
-	return domain.Fetched{Value: domain.NewValue(content), Version: present}, nil
+	value := domain.NewValue(content)
+	clear(content)
+	return domain.Fetched{Value: value, Version: present}, nil
 }
 
 func fail(reason domain.Reason, err error) error { return &domain.FetchError{Reason: reason, Err: err} }

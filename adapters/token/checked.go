@@ -28,7 +28,8 @@ type checked struct {
 type verdict struct {
 	principal domain.Principal
 	expires   time.Time
-	keys      *[]verificationKey // those that it was checked with; nil for the shared secret
+	keys      *[]verificationKey // those that it was checked with; nil for a shared secret
+	secrets   *sharedSecrets     // those that it was checked with; nil for a key of a key set
 }
 
 func (c *checked) get(id [sha256.Size]byte) (verdict, bool) {
@@ -54,10 +55,10 @@ func (c *checked) put(id [sha256.Size]byte, v verdict) {
 	c.young[id] = v
 }
 
-// holds reports whether v is still true at now with these keys. The comparison with the expiry is the one of
-// the parser: a token is valid before exp, not at it (RFC 7519 section 4.1.4).
-func (v verdict) holds(now time.Time, keys *[]verificationKey) bool {
-	return now.Before(v.expires) && (v.keys == nil || v.keys == keys)
+// holds reports whether v is still true at now with these keys and secrets. The comparison with the expiry is the
+// one of the parser: a token is valid before exp, not at it (RFC 7519 section 4.1.4).
+func (v verdict) holds(now time.Time, keys *[]verificationKey, secrets *sharedSecrets) bool {
+	return now.Before(v.expires) && (v.keys == nil || v.keys == keys) && (v.secrets == nil || v.secrets == secrets)
 }
 
 // expiry is the exp of claims that were validated.

@@ -18,8 +18,8 @@ type Claims struct {
 	ExpiresAt        time.Time // rounded down to a second
 }
 
-// Sign makes an HS256 token, for development and for who issues tokens by hand. The secret must have
-// MinSecretBytes or more; Subject and ExpiresAt must be set.
+// Sign makes an HS256 token, for development and for who issues tokens by hand. Its kid is the SecretID. The secret must
+// have MinSecretBytes or more; Subject and ExpiresAt must be set.
 func Sign(secret []byte, c Claims) (string, error) {
 	if err := checkSecret(secret); err != nil {
 		return "", err
@@ -43,7 +43,9 @@ func Sign(secret []byte, c Claims) (string, error) {
 	if !c.IssuedAt.IsZero() {
 		claims["iat"] = c.IssuedAt.Unix()
 	}
-	signed, err := jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString(secret)
+	unsigned := jwt.NewWithClaims(jwt.SigningMethodHS256, claims)
+	unsigned.Header["kid"] = SecretID(secret)
+	signed, err := unsigned.SignedString(secret)
 	if err != nil {
 		return "", fmt.Errorf("signing a token: %w", err)
 	}

@@ -9,10 +9,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -29,10 +29,11 @@ const (
 
 // Config says which tokens are accepted. HMACSecret or JWKSURL or both must be set.
 type Config struct {
-	HMACSecret []byte // shared secret of HS256 tokens; at least MinSecretBytes
-	JWKSURL    string // https, or http on a loopback host
-	Issuer     string // the iss that tokens must have; "" accepts any
-	Audience   string // what must be among a token's aud; "" accepts any
+	HMACSecret []byte         // shared secret of HS256 tokens; at least MinSecretBytes
+	Previous   []domain.Value // further shared secrets, whose tokens are still accepted; each as long
+	JWKSURL    string         // https, or http on a loopback host
+	Issuer     string         // the iss that tokens must have; "" accepts any
+	Audience   string         // what must be among a token's aud; "" accepts any
 
 	Logger    *slog.Logger      // nil logs nothing
 	Transport http.RoundTripper // fetches the key set; nil is http.DefaultTransport
@@ -40,10 +41,10 @@ type Config struct {
 
 // Verifier is a ports.TokenVerifier. It is safe for concurrent use.
 type Verifier struct {
-	secret           domain.Value // zero when HS256 is not accepted
-	keys             *keySet      // nil when there is no key set
-	methods          []string     // the algorithms that are accepted
-	required         []string     // the claims that tokens must have
+	secrets          atomic.Pointer[sharedSecrets] // nil when HS256 is not accepted
+	keys             *keySet                       // nil when there is no key set
+	methods          []string                      // the algorithms that are accepted
+	required         []string                      // the claims that tokens must have
 	parser           *jwt.Parser
 	issuer, audience string
 	checked          checked
@@ -59,8 +60,9 @@ func New(ctx context.Context, c Config) (*Verifier, error) {
 	}
 	v := &Verifier{issuer: c.Issuer, audience: c.Audience, required: []string{"exp", "sub"}}
 	if len(c.HMACSecret) > 0 {
-		errs = append(errs, checkSecret(c.HMACSecret))
-		v.secret = domain.NewValue(c.HMACSecret)
+		secrets, err := newSharedSecrets(append([]domain.Value{domain.NewValue(c.HMACSecret)}, c.Previous...))
+		errs = append(errs, err)
+		v.secrets.Store(secrets)
 		v.methods = append(v.methods, hs256)
 	}
 	if c.JWKSURL != "" {
@@ -99,15 +101,15 @@ func (v *Verifier) Verify(ctx context.Context, token string) (domain.Principal, 
 	if len(token) > MaxBytes {
 		return domain.Principal{}, refuse("the token is longer than %d bytes", MaxBytes)
 	}
-	id, keys := sha256.Sum256([]byte(token)), v.keys.current()
-	if known, ok := v.checked.get(id); ok && known.holds(time.Now(), keys) {
+	id, keys, secrets := sha256.Sum256([]byte(token)), v.keys.current(), v.secrets.Load()
+	if known, ok := v.checked.get(id); ok && known.holds(time.Now(), keys, secrets) {
 		return known.principal, nil
 	}
 
 	claims := jwt.MapClaims{}
-	var usedKeys *[]verificationKey
+	var used verdict
 	_, err := v.parser.ParseWithClaims(token, claims, func(t *jwt.Token) (key any, err error) {
-		key, usedKeys, err = v.key(ctx, t.Header)
+		key, used, err = v.key(ctx, t.Header)
 		return key, err
 	})
 	if err != nil {
@@ -117,38 +119,48 @@ func (v *Verifier) Verify(ctx context.Context, token string) (domain.Principal, 
 	if err != nil {
 		return domain.Principal{}, err
 	}
-	v.checked.put(id, verdict{principal: p, expires: expiry(claims), keys: usedKeys})
+	used.principal, used.expires = p, expiry(claims)
+	v.checked.put(id, used)
 	return p, nil
 }
 
-// key finds what the token must verify with, and the key set that it is from, nil for the shared secret. The
-// parser calls it for every token, before any verification.
-func (v *Verifier) key(ctx context.Context, header map[string]any) (any, *[]verificationKey, error) {
+// UseSecrets replaces the shared secrets: the first and any number of previous ones. Tokens that were signed with
+// another one are refused from now on, also those that were accepted before. It is an error, and changes nothing,
+// when one is too short or the Verifier was made without a shared secret.
+func (v *Verifier) UseSecrets(secrets []domain.Value) error {
+	if v.secrets.Load() == nil {
+		return errors.New("tokens with a shared secret are not accepted here; set JWT_SECRET or JWT_SECRET_FILE and restart")
+	}
+	shared, err := newSharedSecrets(secrets)
+	if err != nil {
+		return err
+	}
+	v.secrets.Store(shared)
+	return nil
+}
+
+// key finds what the token must verify with, and the set that it is from, as a verdict that says no more. The parser
+// calls it for every token, before any verification.
+func (v *Verifier) key(ctx context.Context, header map[string]any) (any, verdict, error) {
 	alg, _ := header["alg"].(string)
 	if !slices.Contains(v.methods, alg) {
-		return nil, nil, errAlgorithm
+		return nil, verdict{}, errAlgorithm
 	}
 	if _, ok := header["crit"]; ok {
 		// RFC 7515 section 4.1.11: extensions that are not understood must not be passed over.
-		return nil, nil, refuse("the token's header has critical extensions (crit), which are not supported")
-	}
-	if alg == hs256 {
-		return v.secret.Reveal(), nil, nil
+		return nil, verdict{}, refuse("the token's header has critical extensions (crit), which are not supported")
 	}
 	kid, ok := header["kid"].(string)
+	if alg == hs256 {
+		secrets := v.secrets.Load()
+		return jwt.VerificationKeySet{Keys: secrets.find(kid)}, verdict{secrets: secrets}, nil
+	}
 	if _, present := header["kid"]; present && !ok {
-		return nil, nil, refuse("the token's key id (kid) must be a string")
+		return nil, verdict{}, refuse("the token's key id (kid) must be a string")
 	}
 	keys, from, err := v.keys.find(ctx, kid, alg)
 	if err != nil {
-		return nil, nil, err
+		return nil, verdict{}, err
 	}
-	return jwt.VerificationKeySet{Keys: keys}, from, nil
-}
-
-func checkSecret(secret []byte) error {
-	if len(secret) < MinSecretBytes {
-		return fmt.Errorf("the shared secret for tokens has %d bytes; HS256 needs %d or more", len(secret), MinSecretBytes)
-	}
-	return nil
+	return jwt.VerificationKeySet{Keys: keys}, verdict{keys: from}, nil
 }

@@ -42,6 +42,7 @@ type app struct {
 	service *service.Service
 	handler http.Handler
 	tls     *tls.Config    // nil for plain HTTP
+	keys    []*keyPlace    // that are looked at again and again
 	close   []func() error // in the order of opening
 }
 
@@ -51,7 +52,7 @@ func newApp(ctx context.Context, c config, log *slog.Logger) (_ *app, err error)
 		return nil, environmentViolation(ctx, log, c.Environment, foreign)
 	}
 	tokens, err := token.New(ctx, token.Config{
-		HMACSecret: c.JWTSecret.Reveal(), JWKSURL: c.JWKSURL, Issuer: c.JWTIssuer, Audience: c.JWTAudience, Logger: log,
+		HMACSecret: c.JWTSecret.Reveal(), Previous: c.Keys.jwtPrevious, JWKSURL: c.JWKSURL, Issuer: c.JWTIssuer, Audience: c.JWTAudience, Logger: log,
 	})
 	if err != nil {
 		return nil, &exitError{code: exitConfig, err: err}
@@ -59,8 +60,11 @@ func newApp(ctx context.Context, c config, log *slog.Logger) (_ *app, err error)
 	var envelopes ports.EnvelopeOpener
 	if c.breakGlass != nil {
 		envelopes = c.breakGlass
+		if ids := c.breakGlass.KeyIDs(); len(ids) > 0 {
+			log.InfoContext(ctx, "break-glass keys", "keyIds", ids)
+		}
 	} else {
-		log.WarnContext(ctx, "break-glass is disabled: "+privateKeyEnv+" is not set")
+		log.WarnContext(ctx, "break-glass is disabled: neither "+privateKeyEnv+" nor its file or secret is set")
 	}
 
 	a := &app{log: log, tls: c.tls}
@@ -89,6 +93,9 @@ func newApp(ctx context.Context, c config, log *slog.Logger) (_ *app, err error)
 	a.close = append(a.close, auditJournal.Close)
 	backends, err := a.openBackends(ctx, c)
 	if err != nil {
+		return nil, err
+	}
+	if err := a.readKeys(ctx, c, tokens, backends[gsm.Name]); err != nil {
 		return nil, err
 	}
 	build := thisBuild()
@@ -163,6 +170,9 @@ func (a *app) Run(ctx context.Context, ln net.Listener, onReady func()) error {
 
 	parts, running := errgroup.WithContext(work)
 	parts.Go(func() error { return a.service.Run(running) })
+	for _, place := range a.keys {
+		parts.Go(func() error { return place.follow(running, a.log, a.service.ReopenOverrides) })
+	}
 	parts.Go(func() error {
 		serve := server.Serve
 		if a.tls != nil {
@@ -234,6 +244,26 @@ func (a *app) openBackends(ctx context.Context, c config) (map[string]ports.Secr
 		backends[e.Backend] = b
 	}
 	return backends, nil
+}
+
+// readKeys prepares the places whose keys may change, and reads them once. A secret that cannot be read now is read
+// later: a server must start while Secret Manager is away.
+func (a *app) readKeys(ctx context.Context, c config, tokens *token.Verifier, backend ports.SecretBackend) error {
+	if c.Keys.BreakGlassSecret != "" && backend == nil {
+		opened, err := openBackend(ctx, c, gsm.Name)
+		if err != nil {
+			return err
+		}
+		a.close = append(a.close, opened.Close)
+		backend = opened
+	}
+	for _, place := range []*keyPlace{tokenKeys(c, tokens), breakGlassKeys(c, backend)} {
+		if place != nil {
+			place.look(ctx, a.log)
+			a.keys = append(a.keys, place)
+		}
+	}
+	return nil
 }
 
 // secretBackend is one that is open.

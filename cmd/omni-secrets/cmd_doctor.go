@@ -18,7 +18,8 @@ prints one line a check: ok, warning, failed, or skipped where it cannot be made
                  change the audit trail (PostgreSQL)
   backend        each secret can be fetched, in the version that is served and in the one that it is rotated to, and if
                  not, why and which right is missing
-  break-glass    OMNI_BREAKGLASS_PUBLIC_KEY, when set, belongs to OMNI_BREAKGLASS_PRIVATE_KEY
+  break-glass    OMNI_BREAKGLASS_PUBLIC_KEY, when set, belongs to the private key; which keys the server has, by their ids;
+                 each open override can be opened with one of them
   clock          this machine's clock beside those of the database and of the server: more than 1s is a warning, more
                  than 5s a failure, since tokens are checked without leeway and overrides end by the clock
   journal        the audit journal's folder can be written and has space left
@@ -187,7 +188,8 @@ func examineHere(ctx context.Context, s *streams, c config, wrong error) []func(
 		func() []finding { return checkConfiguration(ctx, c, wrong) },
 		func() (findings []finding) { findings, decided = examineDatabase(ctx, c); return findings },
 		func() []finding { return checkBackends(ctx, c, decided, s.progress()) },
-		func() []finding { return []finding{checkKeyPair(c, s.env(publicKeyEnv))} },
+		func() []finding { return []finding{checkKeyPair(ctx, &c, s.env(publicKeyEnv))} },
+		func() []finding { return checkOverrides(ctx, &c) },
 		func() []finding { return []finding{checkJournal(c)} },
 	}
 }
@@ -202,7 +204,7 @@ func askServer(ctx context.Context, s *streams, f *clientFlags) []func() []findi
 
 // serverSettings reports whether anything is set that only a server needs: what is missing is missing by mistake then.
 func serverSettings(s *streams) bool {
-	return slices.ContainsFunc([]string{"DATABASE_URL", jwtSecretEnv, "OMNI_JWKS_URL", privateKeyEnv},
+	return slices.ContainsFunc([]string{"DATABASE_URL", jwtSecretEnv, jwtFileEnv, "OMNI_JWKS_URL", privateKeyEnv, privateKeyFileEnv, privateKeySecretEnv},
 		func(name string) bool { return s.env(name) != "" })
 }
 

@@ -105,6 +105,18 @@ func TestExecEnvironment(t *testing.T) {
 	}
 }
 
+func TestExecKeepsTheKeysOfAServer(t *testing.T) {
+	omni := clienttest.NewServer(t)
+	omni.Set("zk_signing_seed", "seed")
+	t.Setenv(privateKeyEnv, plaintext)
+	t.Setenv(previousKeysEnv, plaintext)
+	o := execProcess(omni).run(t, "exec", "--env", "KEY=zk_signing_seed", "--", "env")
+	o.want(t, exitOK, "KEY=seed\n")
+	if strings.Contains(o.out, plaintext) {
+		t.Error("the command got a key of the server")
+	}
+}
+
 func TestExecFiles(t *testing.T) {
 	omni := clienttest.NewServer(t)
 	omni.Set("trading_api_key", "a\x00b\n")

@@ -33,9 +33,9 @@ func newTokenCommand(s *streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "token",
 		Short: "Make a token that a server with the same JWT_SECRET accepts",
-		Long: `Makes a token signed with JWT_SECRET (HS256), for development, drills and emergencies; where tokens come from an
-identity provider there is no need for it. JWT_ISSUER and JWT_AUDIENCE are put into the token when they are set,
-as the server requires them then.
+		Long: `Makes a token signed with JWT_SECRET, or the first secret in JWT_SECRET_FILE (HS256), for development, drills and
+emergencies; where tokens come from an identity provider there is no need for it. JWT_ISSUER and JWT_AUDIENCE are put
+into the token when they are set, as the server requires them then.
 
 Scopes:
   svc.omni.secrets.cache       refresh the cache
@@ -65,10 +65,9 @@ func mintToken(s *streams, f tokenFlags) error {
 	if err := f.check(); err != nil {
 		return err
 	}
-	secret := s.env(jwtSecretEnv)
-	if len(secret) < token.MinSecretBytes {
-		return configErrorf("%s is missing, or shorter than %d bytes", jwtSecretEnv, token.MinSecretBytes).
-			try("set it to the secret of the server; 'omni-secrets keygen --jwt-secret' makes one for a new server")
+	secret, err := signingSecret(s)
+	if err != nil {
+		return err
 	}
 	now := time.Now().UTC().Truncate(time.Second)
 	claims := token.Claims{
@@ -76,7 +75,7 @@ func mintToken(s *streams, f tokenFlags) error {
 		Issuer: s.env("JWT_ISSUER"), Audience: s.env("JWT_AUDIENCE"),
 		IssuedAt: now, ExpiresAt: now.Add(f.ttl),
 	}
-	signed, err := token.Sign([]byte(secret), claims)
+	signed, err := token.Sign(secret.Reveal(), claims)
 	if err != nil {
 		return failuref("sign the token: %w", err)
 	}
@@ -90,6 +89,23 @@ func mintToken(s *streams, f tokenFlags) error {
 		}{signed, f.subject, f.scopes, f.roles, claims.ExpiresAt})
 	}
 	return s.print("%s\n", signed)
+}
+
+// signingSecret is the shared secret that is in use: JWT_SECRET, or the first in JWT_SECRET_FILE.
+func signingSecret(s *streams) (domain.Value, error) {
+	secret := domain.NewValue([]byte(s.env(jwtSecretEnv)))
+	if path := s.env(jwtFileEnv); path != "" && len(secret.Reveal()) == 0 {
+		secrets, err := readKeyFile(path)
+		if err != nil {
+			return domain.Value{}, configErrorf("%s: %w", jwtFileEnv, err)
+		}
+		secret = secrets[0]
+	}
+	if len(secret.Reveal()) < token.MinSecretBytes {
+		return domain.Value{}, configErrorf("%s is missing, or shorter than %d bytes", jwtSecretEnv, token.MinSecretBytes).
+			try("set it, or %s, to what the server has; 'omni-secrets keygen --jwt-secret' makes a secret for a new server", jwtFileEnv)
+	}
+	return secret, nil
 }
 
 func (f tokenFlags) check() error {

@@ -61,10 +61,26 @@ type config struct {
 
 	LogLevel slog.Level `env:"OMNI_LOG_LEVEL" envDefault:"INFO"`
 
+	Keys keySettings // where else keys come from
+
 	catalog    domain.Catalog
 	breakGlass *envelope.Opener // nil without a key
 	tls        *tls.Config      // nil for plain HTTP
 	validator  *validator.Validator
+}
+
+// keySettings are where keys come from, other than JWT_SECRET and OMNI_BREAKGLASS_PRIVATE_KEY. A file or a secret has a
+// key a line: the first is the one in use, the others are those that it replaced.
+type keySettings struct {
+	JWTSecretPrevious sensitive `env:"JWT_SECRET_PREVIOUS"`
+	JWTSecretFile     string    `env:"JWT_SECRET_FILE"`
+
+	BreakGlassPrevious sensitive `env:"OMNI_BREAKGLASS_PRIVATE_KEYS_PREVIOUS"` // comma-separated
+	BreakGlassFile     string    `env:"OMNI_BREAKGLASS_PRIVATE_KEY_FILE"`
+	BreakGlassSecret   string    `env:"OMNI_BREAKGLASS_PRIVATE_KEY_SECRET"` // projects/*/secrets/*/versions/*
+
+	jwtPrevious []domain.Value        // after the one that config has
+	breakGlass  []envelope.PrivateKey // all of them; none until a secret was fetched
 }
 
 // sensitive is the text of a variable that must not be printed.
@@ -73,7 +89,7 @@ type sensitive struct{ domain.Value }
 // UnmarshalText takes the variable's text.
 func (s *sensitive) UnmarshalText(text []byte) error { //nolint:unparam // it is an encoding.TextUnmarshaler
 	if len(text) > 0 {
-		s.Value = domain.NewValue(append([]byte(nil), text...))
+		s.Value = domain.NewValue(text)
 	}
 	return nil
 }
@@ -102,7 +118,7 @@ func readConfig(lookupEnv func(string) (string, bool)) (config, error) {
 		// With the defaults in their place, the rest can be checked too.
 		err = env.ParseWithOptions(&c, env.Options{Environment: environment})
 	}
-	errs = append(errs, err, c.validate(), c.readTLS(), c.readCatalog(), c.readValidator(), c.readBreakGlassKey())
+	errs = append(errs, err, c.readJWTSecrets(), c.validate(), c.readTLS(), c.readCatalog(), c.readValidator(), c.readBreakGlassKey())
 	return c, errors.Join(errs...)
 }
 
@@ -145,8 +161,8 @@ func (c *config) validate() error {
 	if c.GSMEndpoint != "" && c.Environment == domain.Production {
 		wrong("OMNI_GSM_ENDPOINT is for the emulator and is refused in production; unset it")
 	}
-	if c.JWTSecret.IsZero() && c.JWKSURL == "" {
-		wrong("neither JWT_SECRET nor OMNI_JWKS_URL is set, so no token could be checked; 'omni-secrets keygen --jwt-secret' makes a secret")
+	if c.JWTSecret.IsZero() && c.Keys.JWTSecretFile == "" && c.JWKSURL == "" {
+		wrong("neither JWT_SECRET, JWT_SECRET_FILE nor OMNI_JWKS_URL is set, so no token could be checked; 'omni-secrets keygen --jwt-secret' makes a secret")
 	}
 	if secret := c.JWTSecret.Reveal(); len(secret) > 0 && len(secret) < token.MinSecretBytes {
 		wrong("JWT_SECRET has %d bytes; HS256 needs %d or more; 'omni-secrets keygen --jwt-secret' makes one", len(secret), token.MinSecretBytes)
@@ -241,20 +257,6 @@ func (c *config) readTLS() error {
 		return fmt.Errorf("OMNI_TLS_CERT_FILE, OMNI_TLS_KEY_FILE: %w; both are PEM, the certificate with its chain", err)
 	}
 	c.tls = &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{certificate}}
-	return nil
-}
-
-func (c *config) readBreakGlassKey() error {
-	if c.BreakGlassKey.IsZero() {
-		return nil
-	}
-	key, err := envelope.ParsePrivateKey(string(c.BreakGlassKey.Reveal()))
-	if err == nil {
-		c.breakGlass, err = envelope.NewOpener(key, c.BreakGlassAllowV1)
-	}
-	if err != nil {
-		return fmt.Errorf("%s: %w; 'omni-secrets keygen' makes a pair", privateKeyEnv, err)
-	}
 	return nil
 }
 

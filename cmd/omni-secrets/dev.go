@@ -56,7 +56,9 @@ func dev(ctx context.Context, s *streams, address, dir string) (err error) {
 	if err != nil {
 		return err
 	}
-	a, err := newApp(ctx, c, newLogger(s.err, c.LogLevel))
+	log := newLogger(s.err, c.LogLevel)
+	s.protectServer(ctx, log)
+	a, err := newApp(ctx, c, log)
 	if errors.Is(err, journal.ErrInUse) {
 		return failuref("a server already runs on %s", dir).
 			try("use it (. %s), or start another with --data-dir DIR --listen 127.0.0.1:0", shellWord(sourceable(filepath.Join(dir, "env"))))
@@ -114,20 +116,14 @@ func isDev(dir string) bool {
 // existingDev is the configuration that uses a data directory as it is.
 func existingDev(dir string) (config, error) {
 	c, err := devConfig(dir)
-	errs := []error{err}
-	for _, key := range []struct {
-		file string
-		into *sensitive
-	}{{devJWTSecret, &c.JWTSecret}, {devBreakGlassKey, &c.BreakGlassKey}} {
-		content, err := os.ReadFile(filepath.Join(dir, key.file))
-		errs = append(errs, err)
-		*key.into = sensitive{domain.NewValue(content)}
-	}
-	err = errors.Join(errs...)
-	if err == nil {
-		err = c.readBreakGlassKey()
-	}
-	return c, err
+	return c, errors.Join(err, c.readDevKeys(dir))
+}
+
+// readDevKeys has the keys come from the files of a data directory, as a server's do that has them in files.
+func (c *config) readDevKeys(dir string) error {
+	c.JWTSecret = sensitive{}
+	c.Keys.JWTSecretFile, c.Keys.BreakGlassFile = filepath.Join(dir, devJWTSecret), filepath.Join(dir, devBreakGlassKey)
+	return errors.Join(c.readJWTSecrets(), c.readBreakGlassKey())
 }
 
 // prepareDev fills the data directory with what is missing and returns the configuration that uses it.
@@ -140,31 +136,27 @@ func prepareDev(ctx context.Context, dir string) (config, error) {
 		return c, fmt.Errorf("make the data directory: %w", err)
 	}
 	for _, e := range c.catalog {
-		if _, err := readOrMake(filepath.Join(c.LocalFileDir, e.Reference), func() (string, error) {
+		if err := makeUnlessThere(filepath.Join(c.LocalFileDir, e.Reference), func() (string, error) {
 			return "sample-" + strings.ReplaceAll(e.Reference, "_", "-") + "-" + rand.Text(), nil
 		}); err != nil {
 			return c, err
 		}
 	}
-	jwtSecret, err := readOrMake(filepath.Join(dir, devJWTSecret), func() (string, error) {
+	if err := makeUnlessThere(filepath.Join(dir, devJWTSecret), func() (string, error) {
 		b := make([]byte, jwtSecretBytes)
 		_, err := rand.Read(b)
 		return base64.RawURLEncoding.EncodeToString(b), err
-	})
-	if err != nil {
+	}); err != nil {
 		return c, err
 	}
-	key, err := readOrMake(filepath.Join(dir, devBreakGlassKey), func() (string, error) {
+	if err := makeUnlessThere(filepath.Join(dir, devBreakGlassKey), func() (string, error) {
 		k, err := envelope.GenerateKey()
 		return k.Base64(), err
-	})
-	if err != nil {
+	}); err != nil {
 		return c, err
 	}
-	c.JWTSecret = sensitive{domain.NewValue([]byte(jwtSecret))}
-	c.BreakGlassKey = sensitive{domain.NewValue([]byte(key))}
-	if err := c.readBreakGlassKey(); err != nil {
-		return c, fmt.Errorf("%s: %w; remove the file to have it made anew", filepath.Join(dir, devBreakGlassKey), err)
+	if err := c.readDevKeys(dir); err != nil {
+		return c, fmt.Errorf("%w; remove the file in %s to have it made anew", err, dir)
 	}
 
 	store, err := openDatabase(ctx, c.DatabaseURL, nil)
@@ -175,20 +167,16 @@ func prepareDev(ctx context.Context, dir string) (config, error) {
 	return c, errors.Join(err, store.Close())
 }
 
-// readOrMake returns the content of a file, which is made, for its owner alone, when it is not there.
-func readOrMake(path string, newContent func() (string, error)) (string, error) {
-	content, err := os.ReadFile(path)
-	if err == nil {
-		return string(content), nil
-	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return "", err
+// makeUnlessThere makes a file, for its owner alone, when it is not there.
+func makeUnlessThere(path string, newContent func() (string, error)) error {
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
 	made, err := newContent()
 	if err != nil {
-		return "", err
+		return err
 	}
-	return made, os.WriteFile(path, []byte(made), 0o600)
+	return os.WriteFile(path, []byte(made), 0o600)
 }
 
 // sourceable is a path as a shell's . takes it: without a slash it would be looked for along PATH.
@@ -215,14 +203,10 @@ func writeGuide(c config, dir string, address net.Addr) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	key, err := envelope.ParsePrivateKey(string(c.BreakGlassKey.Reveal()))
-	if err != nil {
-		return "", err
-	}
 
 	api := "http://" + address.String()
 	env := fmt.Sprintf("export API=%s\nexport OMNI_API_URL=%s\nexport SERVICE_TOKEN=%s\nexport OPS_JWT=%s\nexport OMNI_BREAKGLASS_PUBLIC_KEY=%s\n",
-		api, api, service, ops, key.Public())
+		api, api, service, ops, c.Keys.breakGlass[0].Public())
 	envFile := filepath.Join(dir, "env")
 	if err := os.WriteFile(envFile, []byte(env), 0o600); err != nil {
 		return "", err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"strings"
 
-	"github.com/apex-tradebill/omni-secrets/adapters/envelope"
 	"github.com/apex-tradebill/omni-secrets/adapters/token"
 )
 
@@ -39,34 +38,7 @@ func checkTokenConfig(ctx context.Context, c config) error {
 	ctx, cancel := context.WithCancel(ctx)
 	cancel()
 	_, err := token.New(ctx, token.Config{
-		HMACSecret: c.JWTSecret.Reveal(), JWKSURL: c.JWKSURL, Issuer: c.JWTIssuer, Audience: c.JWTAudience,
+		HMACSecret: c.JWTSecret.Reveal(), Previous: c.Keys.jwtPrevious, JWKSURL: c.JWKSURL, Issuer: c.JWTIssuer, Audience: c.JWTAudience,
 	})
 	return err
-}
-
-// checkKeyPair compares the public key that operators encrypt with to the server's private key.
-func checkKeyPair(c config, public string) finding {
-	const check = "break-glass"
-	if c.BreakGlassKey.IsZero() {
-		return found(check, verdictWarning, "%s is not set: no override can be applied", privateKeyEnv).
-			try("'omni-secrets keygen' makes a pair; give the server the private key, and the public key to those on call")
-	}
-	private, err := envelope.ParsePrivateKey(string(c.BreakGlassKey.Reveal()))
-	if err != nil {
-		return found(check, verdictFailed, "%s: %v", privateKeyEnv, err).
-			try("take it from where the server's keys are kept; 'omni-secrets keygen' makes a new pair")
-	}
-	belongs := private.Public().String()
-	if public == "" {
-		return found(check, verdictOK, "the public key of the private key here is %s; %s is not set here, compare it where it is", belongs, publicKeyEnv)
-	}
-	given, err := envelope.ParsePublicKey(public)
-	if err != nil {
-		return found(check, verdictFailed, "%s: %v", publicKeyEnv, err).try("set it to %s", belongs)
-	}
-	if given.String() != belongs {
-		return found(check, verdictFailed, "%s does not belong to %s: overrides would be refused", publicKeyEnv, privateKeyEnv).
-			try("set %s to %s, here and for those on call; if that is not the key that they have, the server has the wrong private key", publicKeyEnv, belongs)
-	}
-	return found(check, verdictOK, "the two keys are a pair")
 }

@@ -16,21 +16,26 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // so that a second signal ends a process that does not stop by itself
-	os.Exit(run(ctx, os.Args[1:], os.LookupEnv, os.Stdin, os.Stdout, os.Stderr))
+	os.Exit(runIn(ctx, os.Args[1:], &streams{
+		in: os.Stdin, out: os.Stdout, err: os.Stderr, lookupEnv: os.LookupEnv, protect: protectProcess,
+	}))
 }
 
-// run is the whole program. It returns the exit code, one of ExitCodes, and has printed the error if there was
+// run is the whole program, for tests: of the process that it runs in it changes nothing. It returns the exit code, one of ExitCodes, and has printed the error if there was
 // one. It ends soon after ctx is done.
 func run(
 	ctx context.Context, args []string, lookupEnv func(string) (string, bool),
 	stdin io.Reader, stdout, stderr io.Writer,
 ) int {
-	s := &streams{in: stdin, out: stdout, err: stderr, lookupEnv: lookupEnv}
+	return runIn(ctx, args, &streams{in: stdin, out: stdout, err: stderr, lookupEnv: lookupEnv})
+}
+
+func runIn(ctx context.Context, args []string, s *streams) int {
 	root := newRootCommand(s)
 	root.SetArgs(append([]string{}, args...)) // never nil: cobra would read os.Args
 	failed, err := root.ExecuteContextC(ctx)
 	if _, ok := errors.AsType[*exitError](err); err != nil && !ok && failed == root {
 		err = suggest(root, usageErrorf("%w", err), args)
 	}
-	return report(stderr, failed, err)
+	return report(s.err, failed, err)
 }

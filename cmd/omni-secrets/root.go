@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"io"
+	"log/slog"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -13,12 +15,21 @@ type streams struct {
 	out, err  io.Writer
 	lookupEnv func(string) (string, bool)
 	format    outputFormat // what --output asked for
+
+	protect func(context.Context, *slog.Logger) // protects the process that is a server; nil when it has other parts
 }
 
 // env is the value of an environment variable; an empty one counts as not set.
 func (s *streams) env(name string) string {
 	value, _ := s.lookupEnv(name)
 	return value
+}
+
+// protectServer protects the process of a server, once its settings were read.
+func (s *streams) protectServer(ctx context.Context, log *slog.Logger) {
+	if s.protect != nil {
+		s.protect(ctx, log)
+	}
 }
 
 const rootLong = `Omni Secrets serves the exchange credentials of trading services from memory, keeps serving them through an

@@ -26,6 +26,8 @@ Often set:
   OMNI_LISTEN                  host:port (default 127.0.0.1:8080)
   OMNI_TLS_CERT_FILE           PEM certificate with its chain, and OMNI_TLS_KEY_FILE its key; without them plain HTTP
   OMNI_BREAKGLASS_PRIVATE_KEY  from 'omni-secrets keygen'; without it break-glass is disabled
+  OMNI_BREAKGLASS_PRIVATE_KEY_FILE, JWT_SECRET_FILE
+                               the same from files, one key a line, the current one first; read again when they change
   OMNI_GSM_ENDPOINT            host:port of a gsm-emulator
   OMNI_PRODUCTION_PROJECTS     projects that only production may use
 
@@ -49,6 +51,7 @@ func serve(ctx context.Context, s *streams) error {
 		return &exitError{code: exitConfig, err: err}
 	}
 	log := newLogger(s.err, c.LogLevel)
+	s.protectServer(ctx, log)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	a, err := newApp(ctx, c, log)
