@@ -44,6 +44,7 @@ type app struct {
 	certificates *certificate.Files // nil for plain HTTP
 	sides        []side             // listeners beside that of the APIs
 	connections  int                // that may be open
+	patience     patience
 	listener     atomic.Pointer[boundedListener]
 }
 
@@ -65,7 +66,7 @@ func newApp(ctx context.Context, c config, log *slog.Logger) (_ *app, err error)
 		log.WarnContext(ctx, "break-glass is disabled: "+privateKeyEnv+" is not set")
 	}
 
-	a := &app{log: log, certificates: c.certificates, connections: c.MaxConnections}
+	a := &app{log: log, certificates: c.certificates, connections: c.MaxConnections, patience: usualPatience}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.Close())
@@ -167,10 +168,10 @@ func (a *app) Run(ctx context.Context, ln net.Listener, onReady func()) error {
 	if a.certificates != nil {
 		secure = a.certificates.Server()
 	}
-	servers := []*http.Server{newServer(a.handler, secure, a.log, usualPatience)}
+	servers := []*http.Server{newServer(a.handler, secure, a.log, a.patience)}
 	listeners := []net.Listener{bounded}
 	for _, s := range a.sides {
-		servers, listeners = append(servers, newServer(s.handler, nil, a.log, usualPatience)), append(listeners, s.ln)
+		servers, listeners = append(servers, newServer(s.handler, nil, a.log, a.patience)), append(listeners, s.ln)
 	}
 
 	parts, running := errgroup.WithContext(work)
