@@ -32,7 +32,7 @@ func certificate(t testing.TB) (certFile, keyFile string, trust *x509.CertPool) 
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "omni-secrets"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		URIs: []*url.URL{{Scheme: "spiffe", Host: "test", Path: "/trader"}},
+		URIs:      []*url.URL{{Scheme: "spiffe", Host: "test", Path: "/trader"}},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
@@ -145,7 +145,7 @@ func TestClientCertificates(t *testing.T) {
 	run(t, append([]string{"PATH=" + os.Getenv("PATH")}, own...), "", "exec", "--env", "KEY="+string(apiKey), "--", "sh", "-c", "printf %s \"$KEY\"").want(t, 0, gsm.values[apiKey])
 	run(t, own, "", "status").want(t, 3, "FORBIDDEN")
 	run(t, append([]string{"OMNI_TOKEN=" + s.ops}, own...), "", "status").want(t, 0, string(apiKey))
-	run(t, append([]string{"OMNI_TOKEN=" + s.service}, trusted...), "", get...).want(t, 5, "certificate required")
+	run(t, append([]string{"OMNI_TOKEN=" + s.service}, trusted...), "", get...).want(t, 5) // the alert may be lost, since the server hangs up with it
 	run(t, trusted, "", append(get, "--client-cert", certFile)...).want(t, 2, "--client-key")
 	run(t, trusted, "", append(get, "--client-cert", certFile, "--client-key", scopes)...).want(t, 2, "--client-cert")
 

@@ -144,7 +144,7 @@ func TestLimitsAreTheSameOnBothEdges(t *testing.T) {
 					if got.code != domain.CodeRateLimited || got.retryAfter < time.Second || got.retryAfter > time.Minute {
 						t.Errorf("the second: %+v", got)
 					}
-					metrics := fetch(t, http.DefaultClient, "http://"+s.address+"/metrics").body
+					metrics := fetch(t, httpClient(t, false), "http://"+s.address+"/metrics").body
 					if want := `omni_rate_limited_total{limit="` + c.limit + `"} 1`; !strings.Contains(metrics, want) {
 						t.Errorf("the metrics lack %s", want)
 					}
@@ -291,7 +291,7 @@ func TestProfilesAreForThisMachineAlone(t *testing.T) {
 			}
 		}
 	}
-	if _, pattern := http.DefaultServeMux.Handler(&http.Request{Method: http.MethodGet, URL: mustURL(t, "/debug/pprof/heap")}); pattern != "" {
+	if _, pattern := http.DefaultServeMux.Handler(&http.Request{Method: http.MethodGet, URL: mustURL(t, "/debug/pprof/heap")}); pattern != "" { //nolint:forbidigo // to see that it is empty
 		t.Errorf("something in the program has put profiles into the mux that everybody shares: %s", pattern)
 	}
 	for path, want := range map[string]int{
