@@ -36,7 +36,7 @@ func New(cfg Config) (*Client, error) {
 	}
 	hc, closeIdle := cfg.HTTPClient, func() {}
 	if hc == nil {
-		hc = newHTTPClient()
+		hc = newHTTPClient(cfg.ClientCertificate)
 		closeIdle = hc.CloseIdleConnections
 	}
 	ctx, cancel := context.WithCancel(context.Background())

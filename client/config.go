@@ -1,6 +1,7 @@
 package client
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -24,14 +25,19 @@ const NoStale time.Duration = -1
 // maxSecretTypes is how many the server lets one stream follow.
 const maxSecretTypes = 1000
 
-// Config is what a Client is made of. BaseURLs and Token are required.
+// Config is what a Client is made of. BaseURLs is required, and Token unless there is a ClientCertificate.
 type Config struct {
 	// BaseURLs are the addresses of servers that serve the same secrets, such as https://omni.example.com. The first one
 	// that works is used, and the next one when it fails. Only https, or http on this machine: see AllowPlaintext.
 	BaseURLs []string
 
-	// Token gives the bearer token. Its scope must have svc.omni.secrets.read.
+	// Token gives the bearer token. Its scope must have svc.omni.secrets.read. nil sends none: the certificate must then
+	// be one that the server lets in by itself.
 	Token TokenSource
+
+	// ClientCertificate gives the certificate for a server that asks for one; it is asked at every handshake. Use
+	// CertificateFiles or a function of your own. nil has none. It goes with the HTTP client of this package's own.
+	ClientCertificate func(*tls.CertificateRequestInfo) (*tls.Certificate, error)
 
 	// SecretTypes are the names of the secrets to follow, at most 1,000. None stands for all that the token may read;
 	// name them where a proxy between client and server may hold back streams, since only named secrets can be polled
@@ -76,8 +82,11 @@ func (cfg Config) checked() (Config, error) {
 			wrong = append(wrong, fmt.Errorf("BaseURLs[%d]: %w", i, err))
 		}
 	}
-	if cfg.Token == nil {
+	if cfg.Token == nil && cfg.ClientCertificate == nil {
 		wrong = append(wrong, errors.New("there is no Token: use TokenFile, StaticToken or a function of your own"))
+	}
+	if cfg.ClientCertificate != nil && cfg.HTTPClient != nil {
+		wrong = append(wrong, errors.New("ClientCertificate and HTTPClient are both set: give the certificate to the Transport of that client"))
 	}
 	if slices.Contains(cfg.SecretTypes, "") {
 		wrong = append(wrong, errors.New("SecretTypes has an empty name in it"))

@@ -1,10 +1,6 @@
 package client
 
-import (
-	"bytes"
-
-	"github.com/apex-tradebill/omni-secrets/domain"
-)
+import "github.com/apex-tradebill/omni-secrets/domain"
 
 // Value is the plaintext of a secret. It prints as [redacted], whatever it is printed with; Reveal returns the bytes,
 // which the caller must neither change nor keep.
@@ -25,7 +21,7 @@ type Secret struct {
 // sameValue reports whether b is what a is, apart from being stale.
 func (a Secret) sameValue(b Secret) bool {
 	return a.Version == b.Version && a.Source == b.Source && a.Value.IsZero() == b.Value.IsZero() &&
-		bytes.Equal(a.Value.Reveal(), b.Value.Reveal())
+		a.Value.Equal(b.Value)
 }
 
 // Change says that a secret has another value than before, or none. Another value differs in its version, its source

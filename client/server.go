@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"net/http"
 	"sync"
@@ -24,8 +25,9 @@ const (
 const maxMessage = 128 << 10
 
 // newHTTPClient is the client of this package's own.
-func newHTTPClient() *http.Client {
+func newHTTPClient(certificate func(*tls.CertificateRequestInfo) (*tls.Certificate, error)) *http.Client {
 	return &http.Client{Transport: &http.Transport{
+		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, GetClientCertificate: certificate},
 		Proxy:                  nil, // not that of the environment: tokens and secrets go where BaseURLs says
 		DialContext:            (&net.Dialer{Timeout: connectTimeout, KeepAlive: pingAfter}).DialContext,
 		TLSHandshakeTimeout:    connectTimeout,
@@ -91,8 +93,11 @@ func (s *servers) advance(now, notBefore instant) time.Duration {
 	return max(0, s.all[best].notBefore-now)
 }
 
-// authorized is ctx for one call with token.
+// authorized is ctx for one call with token, "" for none.
 func authorized(ctx context.Context, token string) context.Context {
+	if token == "" {
+		return ctx
+	}
 	ctx, call := connect.NewClientContext(ctx)
 	call.RequestHeader().Set("Authorization", "Bearer "+token)
 	return ctx

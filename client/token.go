@@ -45,8 +45,12 @@ var (
 	errBadToken = errors.New("the token source gave something with a space, a line break or another character in it that no token has; give the token alone, without the word Bearer")
 )
 
-// bearer asks the source for a token and checks that it can be sent. It never repeats what it got.
+// bearer asks the source for a token and checks that it can be sent; "" is that of no source. It never repeats what it
+// got.
 func bearer(ctx context.Context, source TokenSource) (string, error) {
+	if source == nil {
+		return "", nil
+	}
 	token, err := source(ctx)
 	if err != nil {
 		return "", &Error{Code: CodeNoToken, Message: "there is no token to send", is: ErrUnavailable, cause: err}

@@ -1,5 +1,7 @@
 package domain
 
+import "strings"
+
 // ActorType says what kind of caller acted.
 type ActorType string
 
@@ -20,6 +22,13 @@ var Anonymous = Actor{Type: ActorService, ID: "anonymous"}
 
 // Automation is Omni Secrets acting by itself.
 var Automation = Actor{Type: ActorAutomation, ID: "omni-secrets"}
+
+// ReservedSubject reports whether a caller must not have this name, in any spelling: in the audit trail it would pass for
+// a request without a valid token, or for Omni Secrets itself.
+func ReservedSubject(subject string) bool {
+	subject = strings.TrimSpace(subject)
+	return strings.EqualFold(subject, Anonymous.ID) || strings.EqualFold(subject, Automation.ID)
+}
 
 // Scope is one thing that a token allows. Scopes are a set: combine them with |.
 type Scope uint16
@@ -79,7 +88,7 @@ func (s Scope) Names() []string {
 	return names
 }
 
-// Principal is a caller whose token was verified.
+// Principal is a caller whose token or certificate was verified.
 type Principal struct {
 	Subject string
 	Scopes  Scope

@@ -30,6 +30,7 @@ const (
 	CodeStateUnavailable         Code = "STATE_UNAVAILABLE"
 	CodeAuditUnavailable         Code = "AUDIT_UNAVAILABLE"
 	CodeShuttingDown             Code = "SHUTTING_DOWN"
+	CodeRateLimited              Code = "RATE_LIMITED"
 	CodeInternal                 Code = "INTERNAL"
 )
 

@@ -1,6 +1,7 @@
 package domain
 
 import (
+	"crypto/subtle"
 	"fmt"
 	"io"
 	"log/slog"
@@ -61,6 +62,12 @@ func (v Value) Reveal() []byte {
 		return nil
 	}
 	return v.reveal()
+}
+
+// Equal reports whether v and other hold the same bytes, in a time that tells how long they are and nothing else of them.
+// Nothing and an empty secret are the same.
+func (v Value) Equal(other Value) bool {
+	return subtle.ConstantTimeCompare(v.Reveal(), other.Reveal()) == 1
 }
 
 // IsZero reports whether v holds no secret at all.

@@ -98,3 +98,23 @@ func TestValueReveals(t *testing.T) {
 		t.Error("an empty value is zero")
 	}
 }
+
+func TestValuesAreEqualByTheirBytes(t *testing.T) {
+	value := func(s string) domain.Value { return domain.NewValue([]byte(s)) }
+	for _, c := range []struct {
+		a, b domain.Value
+		want bool
+	}{
+		{value("a"), value("a"), true},
+		{value("a"), value("b"), false},
+		{value("a"), value("ab"), false},
+		{value("ab"), value("a"), false},
+		{domain.Value{}, domain.Value{}, true},
+		{domain.Value{}, value(""), true},
+		{domain.Value{}, value("a"), false},
+	} {
+		if got := c.a.Equal(c.b); got != c.want {
+			t.Errorf("Equal of %q and %q is %v", c.a.Reveal(), c.b.Reveal(), got)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package integration_test
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -179,10 +180,20 @@ func exposedAfterEverything(t *testing.T) map[string][]map[string]string {
 	s.do("POST", glassPath, s.ops, `{"secretType":"trading_api_key","ciphertext":"bm90aGluZw==","expiresAt":"2020-01-01T00:00:00Z"}`).
 		want(http.StatusUnprocessableEntity, "")
 
+	certFile, keyFile, trust := certificate(t)
+	secure := prepareServe(t, gsm.endpoint, "OMNI_TLS_CERT_FILE="+certFile, "OMNI_TLS_KEY_FILE="+keyFile).start(t)
+	secure.api = strings.Replace(secure.api, "http:", "https:", 1)
+	overTLS := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: trust}}, Timeout: patience}
+	defer overTLS.CloseIdleConnections()
+	ofTLS, err := secure.tryWith(overTLS, "GET", "/metrics", "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+
 	exposed := make(map[string][]map[string]string)
 	sample := regexp.MustCompile(`(?m)^(\w+)(?:\{(.*)\})? \S+$`)
 	label := regexp.MustCompile(`(\w+)="((?:[^"\\]|\\.)*)"`)
-	for _, m := range sample.FindAllStringSubmatch(s.do("GET", "/metrics", "", "").want(http.StatusOK, "").body, -1) {
+	for _, m := range sample.FindAllStringSubmatch(s.do("GET", "/metrics", "", "").want(http.StatusOK, "").body+ofTLS.want(http.StatusOK, "").body, -1) {
 		labels := make(map[string]string)
 		for _, l := range label.FindAllStringSubmatch(m[2], -1) {
 			labels[l[1]] = l[2]
@@ -190,6 +201,7 @@ func exposedAfterEverything(t *testing.T) map[string][]map[string]string {
 		exposed[m[1]] = append(exposed[m[1]], labels)
 	}
 	s.stop()
+	secure.stop()
 	return exposed
 }
 

@@ -11,6 +11,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -31,6 +32,7 @@ func certificate(t testing.TB) (certFile, keyFile string, trust *x509.CertPool) 
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "omni-secrets"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		URIs:      []*url.URL{{Scheme: "spiffe", Host: "test", Path: "/trader"}},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
@@ -120,6 +122,62 @@ func TestTLS(t *testing.T) {
 		run(t, env, "", "get", "--secret-type", string(apiKey)).want(t, 0, gsm.values[apiKey])
 		run(t, env[:2], "", "get", "--secret-type", string(apiKey)).want(t, 5, "certificate")
 	})
+}
+
+// With client certificates nobody gets in without one, and one that the file of scopes names needs no token; for the
+// command line and the Go client too. A new certificate is served without a restart.
+func TestClientCertificates(t *testing.T) {
+	gsm := startEmulator(t)
+	certFile, keyFile, trust := certificate(t)
+	scopes := filepath.Join(t.TempDir(), "clients.yaml")
+	if err := os.WriteFile(scopes, []byte("clients:\n  - uri: spiffe://test/trader\n    scopes: [svc.omni.secrets.read]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := prepareServe(t, gsm.endpoint, "OMNI_TLS_CERT_FILE="+certFile, "OMNI_TLS_KEY_FILE="+keyFile,
+		"OMNI_TLS_CLIENT_CA_FILE="+certFile, "OMNI_TLS_CLIENT_SCOPES_FILE="+scopes).start(t)
+	https := strings.Replace(s.api, "http:", "https:", 1)
+	trusted := []string{"OMNI_API_URL=" + https, "SSL_CERT_FILE=" + certFile}
+	own := append([]string{"OMNI_TLS_CLIENT_CERT_FILE=" + certFile, "OMNI_TLS_CLIENT_KEY_FILE=" + keyFile}, trusted...)
+	get := []string{"get", "--secret-type", string(apiKey)}
+
+	run(t, own, "", get...).want(t, 0, gsm.values[apiKey])
+	run(t, trusted, "", append(get, "--client-cert", certFile, "--client-key", keyFile)...).want(t, 0, gsm.values[apiKey])
+	run(t, append([]string{"PATH=" + os.Getenv("PATH")}, own...), "", "exec", "--env", "KEY="+string(apiKey), "--", "sh", "-c", "printf %s \"$KEY\"").want(t, 0, gsm.values[apiKey])
+	run(t, own, "", "status").want(t, 3, "FORBIDDEN")
+	run(t, append([]string{"OMNI_TOKEN=" + s.ops}, own...), "", "status").want(t, 0, string(apiKey))
+	run(t, append([]string{"OMNI_TOKEN=" + s.service}, trusted...), "", get...).want(t, 5) // the alert may be lost, since the server hangs up with it
+	run(t, trusted, "", append(get, "--client-cert", certFile)...).want(t, 2, "--client-key")
+	run(t, trusted, "", append(get, "--client-cert", certFile, "--client-key", scopes)...).want(t, 2, "--client-cert")
+
+	renewed, renewedKey, renewedTrust := certificate(t)
+	for _, f := range []struct{ from, to string }{{renewed, certFile}, {renewedKey, keyFile}} {
+		content, err := os.ReadFile(f.from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(f.to, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pair, err := tls.LoadX509KeyPair(renewed, renewedKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dial := func(trust *x509.CertPool) error {
+		conn, err := tls.Dial("tcp", strings.TrimPrefix(s.api, "http://"), &tls.Config{RootCAs: trust, Certificates: []tls.Certificate{pair}})
+		if err == nil {
+			err = conn.Close()
+		}
+		return err
+	}
+	for until := time.Now().Add(patience); dial(renewedTrust) != nil; time.Sleep(100 * time.Millisecond) { //nolint:forbidigo // the program looks now and then
+		if time.Now().After(until) {
+			t.Fatal("the new certificate is not served")
+		}
+	}
+	if dial(trust) == nil {
+		t.Error("the old one is served too")
+	}
 }
 
 func TestTLSSettingsThatAreRefused(t *testing.T) {

@@ -2,6 +2,7 @@ package ports
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"time"
 
@@ -23,6 +24,14 @@ type TokenVerifier interface {
 	// Verify returns whose token it is and what it allows. The error is written for the caller and never holds
 	// the token.
 	Verify(ctx context.Context, token string) (domain.Principal, error)
+}
+
+// CertificateVerifier knows callers by their client certificates. Safe for concurrent use.
+type CertificateVerifier interface {
+	// Verify returns whose certificate chain[0] is and what it allows, as things stand now; the rest of the chain leads
+	// to its authority. It trusts no earlier check of the chain, and is cheap when it is asked again. The error is
+	// written for the caller.
+	Verify(chain []*x509.Certificate) (domain.Principal, error)
 }
 
 // Meter counts what happens. Safe for concurrent use, and cheap: it is called on every read.

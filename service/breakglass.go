@@ -28,7 +28,7 @@ var errNoBreakGlassKey = &domain.Error{
 // ApplyOverride puts the encrypted value in the secret's place until the envelope's expiry. It is stored
 // together with its audit event before it is served.
 //
-// Errors are *domain.Error: CodeForbidden, CodeUnknownSecretType, CodeInvalidRequest,
+// Errors are *domain.Error: CodeForbidden, CodeRateLimited, CodeUnknownSecretType, CodeInvalidRequest,
 // CodeInvalidBreakGlassTTL, CodeInvalidBreakGlassPayload (also for an envelope that was used before),
 // CodeBreakGlassDisabled, CodeStateUnavailable.
 func (s *Service) ApplyOverride(ctx context.Context, call Call, envelope domain.Envelope, reason string) (domain.Override, error) {
@@ -36,6 +36,9 @@ func (s *Service) ApplyOverride(ctx context.Context, call Call, envelope domain.
 	t := envelope.Type
 	if err := s.Authorize(ctx, call, domain.ScopeBreakGlass, t); err != nil {
 		return domain.Override{}, err
+	}
+	if wait := s.applies.take(ctx, call.Principal.Subject, call.Principal.Actor()); wait > 0 {
+		return domain.Override{}, tooMany("too many overrides by this caller; an override can always be ended", wait)
 	}
 	sl, ok := s.slots[t]
 	if !ok {
@@ -102,8 +105,8 @@ func checkReason(reason string) error {
 	if utf8.RuneCountInString(reason) > maxReason {
 		return &domain.Error{Code: domain.CodeInvalidRequest, Message: fmt.Sprintf("reason is longer than %d characters", maxReason)}
 	}
-	for _, r := range reason {
-		if unicode.IsControl(r) {
+	for _, r := range reason { // nothing with which it could pass for another line, or for other words, where it is shown
+		if unicode.IsControl(r) || unicode.In(r, unicode.Bidi_Control, unicode.Zl, unicode.Zp) {
 			return &domain.Error{Code: domain.CodeInvalidRequest, Message: "reason must be one line of text without control characters"}
 		}
 	}

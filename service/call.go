@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"crypto/rand"
+	"crypto/x509"
 	"encoding/hex"
 	"strconv"
 	"strings"
@@ -16,47 +17,81 @@ type Call struct {
 	Principal domain.Principal
 	RequestID string
 
-	authorization string // that was checked; "" when nothing was
+	credentials Credentials // that were checked; zero when nothing was
 }
 
-// Authenticate finds out whose request it is by its Authorization header (RFC 6750, section 2.1). A refusal is audited.
+// Credentials are what a request brings to say whose it is.
+type Credentials struct {
+	Authorization string              // the header (RFC 6750, section 2.1)
+	Certificates  []*x509.Certificate // the client's, its own first; only such as the TLS handshake has verified
+	Address       string              // host:port of the peer, as net/http gives it
+}
+
+// Authenticate finds out whose request it is: by its token when it has one, else by its client certificate. A refusal is
+// audited, unless there are too many of them: see Limits.
 //
-// Errors are *domain.Error: CodeUnauthenticated.
-func (s *Service) Authenticate(ctx context.Context, authorization, requestID string) (Call, error) {
-	call := Call{RequestID: requestID, authorization: authorization}
+// Errors are *domain.Error: CodeUnauthenticated, and CodeRateLimited with RetryAfter in its place after many of those from
+// one address. Credentials that are good are never refused for what others did.
+func (s *Service) Authenticate(ctx context.Context, credentials Credentials, requestID string) (Call, error) {
+	call := Call{RequestID: requestID, credentials: credentials}
 	var err error
-	if call.Principal, err = s.verify(ctx, authorization); err != nil {
-		e := s.event(call, domain.ActionAccessDenied, "", domain.ResultDenied)
-		e.ErrorCode, e.Reason = string(domain.CodeUnauthenticated), err.Error()
-		s.note(ctx, e)
+	if call.Principal, err = s.verify(ctx, credentials); err != nil {
+		return call, s.refuseUnauthenticated(ctx, call, err)
 	}
-	return call, err
+	return call, nil
 }
 
-func (s *Service) verify(ctx context.Context, authorization string) (domain.Principal, error) {
+// refuseUnauthenticated audits a refusal as long as there are few of them. Anybody can cause one, so an event for each
+// would let anybody fill the journal.
+func (s *Service) refuseUnauthenticated(ctx context.Context, call Call, err error) error {
+	if wait := s.failed.take(ctx, addressGroup(call.credentials.Address), domain.Anonymous); wait > 0 {
+		return tooMany("too many requests without a valid token from this address; get a valid token before the next one", wait)
+	}
+	if !s.failed.recordable() {
+		return err
+	}
+	e := s.event(call, domain.ActionAccessDenied, "", domain.ResultDenied)
+	e.ErrorCode, e.Reason = string(domain.CodeUnauthenticated), err.Error()
+	s.note(ctx, e)
+	return err
+}
+
+func (s *Service) verify(ctx context.Context, c Credentials) (domain.Principal, error) {
 	refused := func(why string) (domain.Principal, error) {
 		return domain.Principal{}, &domain.Error{Code: domain.CodeUnauthenticated, Message: why}
 	}
-	if authorization == "" {
-		return refused("send a token: Authorization: Bearer <JWT>")
+	var principal domain.Principal
+	var err error
+	if c.Authorization == "" && len(c.Certificates) > 0 && s.cfg.Certificates != nil {
+		principal, err = s.cfg.Certificates.Verify(c.Certificates)
+	} else {
+		if c.Authorization == "" {
+			return refused("send a token: Authorization: Bearer <JWT>")
+		}
+		scheme, token, ok := strings.Cut(c.Authorization, " ")
+		if token = strings.TrimSpace(token); !ok || token == "" || !strings.EqualFold(scheme, "Bearer") {
+			return refused("the Authorization header must be: Bearer <JWT>")
+		}
+		principal, err = s.cfg.Tokens.Verify(ctx, token)
 	}
-	scheme, token, ok := strings.Cut(authorization, " ")
-	if token = strings.TrimSpace(token); !ok || token == "" || !strings.EqualFold(scheme, "Bearer") {
-		return refused("the Authorization header must be: Bearer <JWT>")
-	}
-	principal, err := s.cfg.Tokens.Verify(ctx, token)
-	if err != nil {
+	switch {
+	case err != nil:
 		return refused(err.Error())
+	case domain.ReservedSubject(principal.Subject):
+		return refused("the subject is a name that the audit trail uses for itself; take another one")
 	}
 	return principal, nil
 }
 
-// authentic reports, by an error, that the token of the call is no longer good.
+// authentic reports, by an error, that what the call was let in with is no longer good, or stands for somebody else now.
 func (s *Service) authentic(ctx context.Context, call Call) error {
-	if call.authorization == "" {
+	if call.credentials.Authorization == "" && len(call.credentials.Certificates) == 0 {
 		return nil
 	}
-	_, err := s.verify(ctx, call.authorization)
+	now, err := s.verify(ctx, call.credentials)
+	if err == nil && now != call.Principal {
+		return &domain.Error{Code: domain.CodeUnauthenticated, Message: "what the certificate allows has changed; connect again"}
+	}
 	return err
 }
 

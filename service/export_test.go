@@ -9,3 +9,13 @@ func (s *Service) Watches(t domain.SecretType) int {
 	defer sl.mu.Unlock()
 	return len(sl.watches)
 }
+
+// Remembered is how many callers a limit remembers.
+func (s *Service) Remembered(name string) int {
+	for _, l := range []*limit{s.refreshes, s.applies, s.failed} {
+		if l != nil && l.name == name {
+			return len(l.young) + len(l.old)
+		}
+	}
+	return 0
+}

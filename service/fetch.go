@@ -1,7 +1,6 @@
 package service
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -130,7 +129,7 @@ func rotated(v *view, got domain.Fetched) bool {
 	case v.state.Value.IsZero():
 		return domain.NumberedVersion(got.Version)
 	default:
-		return !bytes.Equal(v.state.Value.Reveal(), got.Value.Reveal())
+		return !v.state.Value.Equal(got.Value)
 	}
 }
 

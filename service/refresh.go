@@ -26,12 +26,15 @@ type RefreshFailure struct {
 // Refresh fetches one secret, or all of them when t is "", and ends the override of each that succeeded. It
 // returns when all are done; each leaves an audit event.
 //
-// Errors are *domain.Error: CodeForbidden, CodeUnknownSecretType, CodeAuditUnavailable, and CodeRefreshFailed
+// Errors are *domain.Error: CodeForbidden, CodeRateLimited, CodeUnknownSecretType, CodeAuditUnavailable, and CodeRefreshFailed
 // together with the failures when nothing could be refreshed.
 func (s *Service) Refresh(ctx context.Context, call Call, t domain.SecretType) (Refreshed, error) {
 	ctx = context.WithoutCancel(ctx) // it is finished even if the caller goes away; each step bounds its own time
 	if err := s.Authorize(ctx, call, domain.ScopeCacheRefresh, t); err != nil {
 		return Refreshed{}, err
+	}
+	if wait := s.refreshes.take(ctx, call.Principal.Subject, call.Principal.Actor()); wait > 0 {
+		return Refreshed{}, tooMany("too many refreshes by this caller; values are refreshed in the background without being asked", wait)
 	}
 	slots := s.order
 	if t != "" {

@@ -1,7 +1,6 @@
 package service
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -256,7 +255,7 @@ func (s *Service) check(ctx context.Context, sl *slot, version, webhook string) 
 	}
 	v := sl.snapshot()
 	same := func(served domain.Value) bool {
-		return !served.IsZero() && bytes.Equal(got.Value.Reveal(), served.Reveal())
+		return !served.IsZero() && got.Value.Equal(served)
 	}
 	if got.Version == v.state.Version || same(v.state.Value) || v.overridden(time.Now()) && same(v.value) {
 		return &domain.CheckError{Code: domain.CheckVersionUnchanged, Message: "version " + version + " is the one that is served, or has its value; add a new version with another value"}

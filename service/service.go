@@ -41,6 +41,9 @@ type Config struct {
 	Meter     ports.Meter
 	Logger    *slog.Logger
 
+	Certificates ports.CertificateVerifier // nil: a client certificate lets nobody in
+	Limits       Limits
+
 	Leadership ports.Leadership
 	Replicas   ports.Replicas // nil when no other process uses the database
 
@@ -68,6 +71,8 @@ type Service struct {
 	followUps followUps
 	leading   atomic.Bool
 	refreshed int64 // Seq of the last refresh request that was followed
+
+	refreshes, applies, failed *limit
 
 	ending     context.Context // done when watches are to end
 	endWatches context.CancelFunc
@@ -103,6 +108,9 @@ func New(cfg Config) (*Service, error) {
 		tried:     make(chan struct{}),
 		rotations: newRotationMonitor(),
 	}
+	s.refreshes = newLimit(LimitRefresh, cfg.Limits.Refreshes, cfg.Logger)
+	s.applies = newLimit(LimitBreakGlass, cfg.Limits.Overrides, cfg.Logger)
+	s.failed = newLimit(LimitFailedToken, cfg.Limits.FailedTokens, cfg.Logger)
 	s.ending, s.endWatches = context.WithCancel(context.Background())
 	var errs []error
 	for _, e := range cfg.Catalog {
@@ -150,7 +158,7 @@ func (s *Service) Run(ctx context.Context) error {
 
 	workers, ctx := errgroup.WithContext(ctx)
 	for _, work := range []func(context.Context) error{
-		s.keepFresh, s.endOverrides, s.drainJournal, s.writeServed, s.countVersions, s.followReplicas, s.lead,
+		s.keepFresh, s.endOverrides, s.drainJournal, s.writeServed, s.countVersions, s.followReplicas, s.lead, s.sumUpLimits,
 	} {
 		workers.Go(func() error { return work(ctx) })
 	}

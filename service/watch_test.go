@@ -283,7 +283,7 @@ func TestWatchEndsWithItsToken(t *testing.T) {
 				tokens := new(endingToken)
 				f := newFixture(t, func(c *service.Config) { c.Tokens = tokens })
 				defer f.run()()
-				call, err := f.Authenticate(t.Context(), "Bearer x", "r-1")
+				call, err := f.Authenticate(t.Context(), service.Credentials{Authorization: "Bearer x"}, "r-1")
 				if err != nil {
 					t.Fatal(err)
 				}

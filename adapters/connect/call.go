@@ -40,12 +40,17 @@ func callOf(ctx context.Context) service.Call {
 	return call
 }
 
-// admit lets in who has a valid token.
-func (a *api) admit(ctx context.Context, _ connect.Spec, _ connect.Peer, header http.Header) (context.Context, error) {
+// admit lets in who has a valid token or client certificate.
+func (a *api) admit(ctx context.Context, _ connect.Spec, peer connect.Peer, header http.Header) (context.Context, error) {
+	w, _ := ctx.Value(patientKey{}).(*patientWriter)
+	credentials := service.Credentials{Authorization: header.Get("Authorization"), Address: peer.Addr}
+	if w != nil {
+		credentials.Certificates = w.certificates
+	}
 	// served has put the id there, in the place of whatever the caller sent.
-	call, err := a.Service.Authenticate(ctx, header.Get("Authorization"), header.Get(requestIDHeader))
+	call, err := a.Service.Authenticate(ctx, credentials, header.Get(requestIDHeader))
 	if err != nil {
-		if w, ok := ctx.Value(patientKey{}).(*patientWriter); ok {
+		if w != nil && domain.AsError(err).Code == domain.CodeUnauthenticated {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="omni-secrets"`) // a header with gRPC too, whose errors are trailers
 		}
 		return nil, a.failure(ctx, call, err)

@@ -37,6 +37,7 @@ var codeOf = map[domain.Code]connect.Code{
 	domain.CodeStateUnavailable:         connect.CodeUnavailable,
 	domain.CodeAuditUnavailable:         connect.CodeUnavailable,
 	domain.CodeShuttingDown:             connect.CodeUnavailable,
+	domain.CodeRateLimited:              connect.CodeResourceExhausted,
 	domain.CodeInternal:                 connect.CodeInternal,
 }
 

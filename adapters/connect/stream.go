@@ -2,6 +2,7 @@ package connect
 
 import (
 	"context"
+	"crypto/x509"
 	"net/http"
 	"strings"
 	"time"
@@ -22,7 +23,6 @@ func (a *api) served(next http.Handler) http.Handler {
 		r.Header.Set(requestIDHeader, id)
 		header := w.Header()
 		header.Set(requestIDHeader, id)
-		header.Set("X-Content-Type-Options", "nosniff")
 		header.Set("Cache-Control", "no-store")
 
 		ctx := r.Context()
@@ -33,6 +33,9 @@ func (a *api) served(next http.Handler) http.Handler {
 			defer context.AfterFunc(a.Service.Ending(), cancel)()
 		}
 		pw := &patientWriter{ResponseWriter: w, control: http.NewResponseController(w), patience: patience * a.KeepAlive}
+		if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
+			pw.certificates = r.TLS.PeerCertificates
+		}
 		next.ServeHTTP(pw, r.WithContext(context.WithValue(ctx, patientKey{}, pw)))
 	})
 }
@@ -44,6 +47,8 @@ type patientWriter struct {
 	control  *http.ResponseController
 	patience time.Duration
 	stream   bool
+
+	certificates []*x509.Certificate // of the client, when the handshake has verified them
 }
 
 type patientKey struct{}

@@ -20,7 +20,7 @@ type handler func(w http.ResponseWriter, r *http.Request, call service.Call) err
 func (a *api) authenticated(h handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		requestID := w.Header().Get(requestIDHeader)
-		call, err := a.Service.Authenticate(r.Context(), r.Header.Get("Authorization"), requestID)
+		call, err := a.Service.Authenticate(r.Context(), credentials(r), requestID)
 		if err == nil {
 			err = h(w, r, call)
 		}
@@ -28,6 +28,15 @@ func (a *api) authenticated(h handler) http.Handler {
 			a.problem(w, r, err, nil)
 		}
 	})
+}
+
+// credentials are what the request brings. A client certificate counts only when the handshake has verified it.
+func credentials(r *http.Request) service.Credentials {
+	c := service.Credentials{Authorization: r.Header.Get("Authorization"), Address: r.RemoteAddr}
+	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
+		c.Certificates = r.TLS.PeerCertificates
+	}
+	return c
 }
 
 // observed gives each request an id, measures it, answers what no route takes, and survives a panic.
@@ -38,7 +47,6 @@ func (a *api) observed(mux *http.ServeMux) http.Handler {
 		sw.requestID[0] = a.Service.RequestID(r.Header.Get(requestIDHeader))
 		header := w.Header()
 		header[requestIDHeader] = sw.requestID[:]
-		header["X-Content-Type-Options"] = noSniff
 		header["Cache-Control"] = noStore
 		defer func() {
 			if p := recover(); p != nil {
@@ -55,7 +63,6 @@ func (a *api) observed(mux *http.ServeMux) http.Handler {
 
 // Values of headers that each answer has. Nobody may write to them.
 var (
-	noSniff         = []string{"nosniff"}
 	noStore         = []string{"no-store"}
 	varyAccept      = []string{"Accept"}
 	applicationJSON = []string{"application/json"}

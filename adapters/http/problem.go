@@ -34,6 +34,7 @@ var statusOf = map[domain.Code]int{
 	domain.CodeStateUnavailable:         http.StatusServiceUnavailable,
 	domain.CodeAuditUnavailable:         http.StatusServiceUnavailable,
 	domain.CodeShuttingDown:             http.StatusServiceUnavailable,
+	domain.CodeRateLimited:              http.StatusTooManyRequests,
 	domain.CodeInternal:                 http.StatusInternalServerError,
 }
 

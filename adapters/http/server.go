@@ -23,10 +23,10 @@ type Build struct {
 	GoVersion string `json:"goVersion"`
 }
 
-// Config is what the API is made of. Everything is required.
+// Config is what the API is made of. Everything is required unless its comment says otherwise.
 type Config struct {
 	Service *service.Service
-	Metrics http.Handler // GET /metrics
+	Metrics http.Handler // GET /metrics; nil has no such path
 	Observe func(method, route string, status int, took time.Duration)
 	Logger  *slog.Logger
 	Build   Build
@@ -53,7 +53,9 @@ func New(cfg Config) http.Handler {
 	mux.Handle("POST /ops/apex-omni/secrets/rotations/{secretType}/record", a.authenticated(a.recordRotation))
 	mux.Handle("GET /ops/apex-omni/secrets/audit-events", a.authenticated(a.auditEvents))
 
-	mux.Handle("GET /metrics", cfg.Metrics)
+	if cfg.Metrics != nil {
+		mux.Handle("GET /metrics", cfg.Metrics)
+	}
 	mux.HandleFunc("GET /livez", a.livez)
 	mux.HandleFunc("GET /readyz", a.readyz)
 	mux.HandleFunc("GET /version", a.version)

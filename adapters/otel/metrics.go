@@ -3,7 +3,7 @@
 //
 //	use cases --ports.Meter--> counters, histogram --\
 //	HTTP server --ObserveRequest--> histogram --------+--> Prometheus exporter --> private registry --> Handler
-//	ObserveState <--asked at each scrape-- gauges ---/
+//	ObserveState, ObserveEdge <--asked at each scrape-- gauges ---/
 package otel
 
 import (
@@ -50,6 +50,7 @@ type Metrics struct {
 	requestSeries     *series[requestLabels, []metric.RecordOption]
 
 	state atomic.Pointer[func() State]
+	edge  atomic.Pointer[func() Edge]
 }
 
 // New makes the instruments, in a registry of their own, and starts the catalog's counters at 0.
@@ -85,7 +86,7 @@ func New(c Config) (*Metrics, error) {
 		sdk.WithView(rpcDurations),
 	)
 	meter := m.provider.Meter(scope)
-	if err := errors.Join(m.makeCounters(meter), m.makeHistograms(meter), m.makeGauges(meter, c)); err != nil {
+	if err := errors.Join(m.makeCounters(meter), m.makeHistograms(meter), m.makeGauges(meter, c), m.makeEdge(meter)); err != nil {
 		return nil, fmt.Errorf("making the instruments: %w", err)
 	}
 	return m, nil

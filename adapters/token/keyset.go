@@ -87,7 +87,7 @@ func (k *keySet) run(ctx context.Context) {
 		k.mu.Unlock()
 
 		text, err := k.fetch(ctx)
-		if err == nil && (last == nil || !bytes.Equal(text, last)) {
+		if err == nil && (last == nil || !bytes.Equal(text, last)) { //nolint:forbidigo // a key set is public
 			err = k.use(ctx, text)
 		}
 		k.mu.Lock()

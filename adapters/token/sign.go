@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/apex-tradebill/omni-secrets/domain"
 )
 
 // Claims is what a token that Sign makes says.
@@ -26,6 +28,9 @@ func Sign(secret []byte, c Claims) (string, error) {
 	}
 	if c.Subject == "" || c.ExpiresAt.IsZero() {
 		return "", errors.New("a token needs a subject and a time at which it expires")
+	}
+	if domain.ReservedSubject(c.Subject) {
+		return "", errors.New("the subject is a name that the audit trail uses for itself; take another one")
 	}
 	claims := jwt.MapClaims{"sub": c.Subject, "exp": c.ExpiresAt.Unix()}
 	if len(c.Scopes) > 0 {

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/apex-tradebill/omni-secrets/client"
 	"github.com/apex-tradebill/omni-secrets/domain"
 )
 
@@ -31,6 +33,7 @@ const (
 // clientFlags are the flags of every command that talks to a server.
 type clientFlags struct {
 	apiURL, token, tokenFile string
+	certFile, keyFile        string
 	insecureHTTP             bool
 	timeout                  time.Duration
 }
@@ -43,6 +46,8 @@ func (f *clientFlags) registerPatient(cmd *cobra.Command, timeout time.Duration)
 	flags.StringVar(&f.apiURL, "api-url", "", "`URL` of the server, such as https://omni.example.com (OMNI_API_URL)")
 	flags.StringVar(&f.token, "token", "", "bearer `TOKEN` (OMNI_TOKEN); other users may see it in the process list")
 	flags.StringVar(&f.tokenFile, "token-file", "", "read the bearer token from `FILE`")
+	flags.StringVar(&f.certFile, "client-cert", "", "PEM `FILE` of the client certificate and its chain (OMNI_TLS_CLIENT_CERT_FILE)")
+	flags.StringVar(&f.keyFile, "client-key", "", "PEM `FILE` of its key (OMNI_TLS_CLIENT_KEY_FILE)")
 	flags.BoolVar(&f.insecureHTTP, "insecure-http", false, "send the token over plain http to another machine")
 	flags.DurationVar(&f.timeout, "timeout", timeout, "wait at most this `DURATION` for each answer")
 	cmd.MarkFlagsMutuallyExclusive("token", "token-file")
@@ -71,12 +76,17 @@ func (f *clientFlags) client(s *streams) (*apiClient, error) {
 	if wrong != nil {
 		return nil, wrong
 	}
-	token, err := f.bearer(s)
+	certificate, err := f.certificate(s)
+	if err != nil {
+		return nil, err
+	}
+	token, err := f.bearer(s, certificate != nil)
 	if err != nil {
 		return nil, err
 	}
 	return &apiClient{base: base, token: token, http: &http.Client{
-		Timeout: f.timeout,
+		Timeout:   f.timeout,
+		Transport: transportWith(certificate),
 		// A redirect could carry the token, or a break-glass request, somewhere else.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}, nil
@@ -108,8 +118,40 @@ func isLoopback(host string) bool {
 	return err == nil && ip.IsLoopback()
 }
 
-// bearer is the token to send.
-func (f *clientFlags) bearer(s *streams) (string, error) {
+// clientCertificate is asked for the certificate at every handshake.
+type clientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error)
+
+// certificate is the client certificate to show, nil for none.
+func (f *clientFlags) certificate(s *streams) (clientCertificate, error) {
+	cert := s.setting("client-cert", f.certFile, "OMNI_TLS_CLIENT_CERT_FILE")
+	key := s.setting("client-key", f.keyFile, "OMNI_TLS_CLIENT_KEY_FILE")
+	switch {
+	case cert.value == "" && key.value == "":
+		return nil, nil //nolint:nilnil // there is none, and that is all right
+	case key.value == "":
+		return nil, cert.wrong("the certificate needs its key").try("pass --client-key or set OMNI_TLS_CLIENT_KEY_FILE")
+	case cert.value == "":
+		return nil, key.wrong("the key needs its certificate").try("pass --client-cert or set OMNI_TLS_CLIENT_CERT_FILE")
+	}
+	if _, err := tls.LoadX509KeyPair(cert.value, key.value); err != nil {
+		return nil, cert.wrong("%w", err).try("give two PEM files: the certificate with its chain, and its key")
+	}
+	return client.CertificateFiles(cert.value, key.value), nil
+}
+
+// transportWith is what everybody uses, with a client certificate when there is one.
+func transportWith(certificate clientCertificate) http.RoundTripper {
+	usual, ok := http.DefaultTransport.(*http.Transport)
+	if certificate == nil || !ok {
+		return http.DefaultTransport
+	}
+	own := usual.Clone()
+	own.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetClientCertificate: certificate}
+	return own
+}
+
+// bearer is the token to send; "" when there is none and it is optional.
+func (f *clientFlags) bearer(s *streams, optional bool) (string, error) {
 	token := s.setting("token", f.token, "OMNI_TOKEN")
 	if f.tokenFile != "" {
 		content, err := readTokenFile(s, f.tokenFile)
@@ -119,6 +161,9 @@ func (f *clientFlags) bearer(s *streams) (string, error) {
 		token = setting{value: content, from: "--token-file", fromFlag: true}
 	}
 	token.value = strings.TrimSpace(token.value)
+	if token.value == "" && optional {
+		return "", nil
+	}
 	if token.value == "" {
 		return "", configErrorf("there is no token to send").try("set OMNI_TOKEN, or pass --token-file FILE or --token TOKEN")
 	}
@@ -151,7 +196,7 @@ func readTokenFile(s *streams, path string) (string, error) {
 // apiClient speaks the REST API of one server.
 type apiClient struct {
 	base  *url.URL
-	token string
+	token string // "" where a client certificate stands for it
 	http  *http.Client
 }
 
@@ -210,7 +255,9 @@ func (c *apiClient) request(ctx context.Context, r call) (*http.Request, error) 
 		req.Header.Set("Content-Type", "application/json")
 	}
 	req.Header.Set("Accept", "application/json")
-	req.Header.Set("Authorization", "Bearer "+c.token)
+	if c.token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.token)
+	}
 	req.Header.Set("User-Agent", "omni-secrets/"+thisBuild().Version)
 	return req, nil
 }

@@ -90,7 +90,9 @@ func (c *apiClient) refusal(r call, res *http.Response, body []byte) *exitError 
 	refused := &refusalError{doing: r.doing, status: res.StatusCode}
 	if kind, _, err := mime.ParseMediaType(res.Header.Get("Content-Type")); err == nil && kind == "application/problem+json" {
 		// The token is taken out of everything, in case that the server repeats it.
-		body = []byte(strings.ReplaceAll(string(body), c.token, "[token]"))
+		if c.token != "" {
+			body = []byte(strings.ReplaceAll(string(body), c.token, "[token]"))
+		}
 		if json.Unmarshal(body, &refused.problem) != nil {
 			refused.problem = problem{}
 		}

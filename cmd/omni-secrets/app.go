@@ -9,10 +9,12 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/apex-tradebill/omni-secrets/adapters/certificate"
 	"github.com/apex-tradebill/omni-secrets/adapters/connect"
 	"github.com/apex-tradebill/omni-secrets/adapters/gsm"
 	api "github.com/apex-tradebill/omni-secrets/adapters/http"
@@ -31,19 +33,20 @@ const (
 	flushTimeout = 2 * time.Second // for audit events still in the journal, after that
 )
 
-const (
-	maxStreams = 1000             // on one HTTP/2 connection
-	pingAfter  = 30 * time.Second // of silence on one, and for its answer: what is dead is noticed within a minute
-)
-
 // app is a server with all its parts.
 type app struct {
 	log     *slog.Logger
 	service *service.Service
 	handler http.Handler
-	tls     *tls.Config    // nil for plain HTTP
-	keys    []*keyPlace    // that are looked at again and again
+	keys    []*keyPlace // that are looked at again and again
+	metrics http.Handler
 	close   []func() error // in the order of opening
+
+	certificates *certificate.Files // nil for plain HTTP
+	sides        []side             // listeners beside that of the APIs
+	connections  int                // that may be open
+	patience     patience
+	listener     atomic.Pointer[boundedListener]
 }
 
 // newApp opens what c asks for and puts the parts together. ctx must last as long as the app.
@@ -67,7 +70,7 @@ func newApp(ctx context.Context, c config, log *slog.Logger) (_ *app, err error)
 		log.WarnContext(ctx, "break-glass is disabled: neither "+privateKeyEnv+" nor its file or secret is set")
 	}
 
-	a := &app{log: log, tls: c.tls}
+	a := &app{log: log, certificates: c.certificates, connections: c.MaxConnections, patience: usualPatience}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.Close())
@@ -106,23 +109,34 @@ func newApp(ctx context.Context, c config, log *slog.Logger) (_ *app, err error)
 	a.close = append(a.close, func() error { return metrics.Shutdown(context.WithoutCancel(ctx)) })
 
 	leadership, replicas := cooperation(store)
+	var clients ports.CertificateVerifier
+	if c.certificates != nil && c.certificates.KnowsClients() {
+		clients = c.certificates
+	}
 	a.service, err = service.New(service.Config{
 		Catalog: c.catalog, Policy: c.policy(), Environment: c.Environment, ReplicaID: c.ReplicaID,
 		Backends: backends, Metadata: store, Overrides: store, Rotations: store, FollowUps: store, Audit: store, Leadership: leadership, Replicas: replicas,
 		Journal: auditJournal, Drain: auditJournal, Envelopes: envelopes, Tokens: tokens, Validator: c.validator, Meter: metrics, Logger: log,
+		Certificates: clients, Limits: service.Limits{Refreshes: c.RefreshLimit, Overrides: c.OverrideLimit, FailedTokens: c.FailedTokenLimit},
 	})
 	if err != nil {
 		return nil, err
 	}
 	metrics.ObserveState(func() otel.State { return stateOf(a.service, time.Now()) })
+	metrics.ObserveEdge(func() otel.Edge { return a.edgeOf(a.service) })
 	rpc, err := connect.New(connect.Config{Service: a.service, Meters: metrics.Provider(), Logger: log})
 	if err != nil {
 		return nil, err
 	}
-	a.handler = onOnePort(rpc, api.New(api.Config{
-		Service: a.service, Metrics: metrics.Handler(), Observe: metrics.ObserveRequest, Logger: log,
+	a.metrics = metrics.Handler()
+	public := a.metrics
+	if c.MetricsListen != "" {
+		public = nil
+	}
+	a.handler = secured(onOnePort(rpc, api.New(api.Config{
+		Service: a.service, Metrics: public, Observe: metrics.ObserveRequest, Logger: log,
 		Build: api.Build{Version: build.Version, Revision: build.Revision, GoVersion: build.GoVersion},
-	}))
+	})))
 	return a, nil
 }
 
@@ -155,17 +169,16 @@ func (a *app) Run(ctx context.Context, ln net.Listener, onReady func()) error {
 	if err := a.service.Start(ctx); err != nil {
 		return errors.Join(err, ln.Close())
 	}
-	server := &http.Server{
-		Handler:           a.handler,
-		TLSConfig:         a.tls,
-		Protocols:         protocols(),
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams, SendPingTimeout: pingAfter, PingTimeout: pingAfter},
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       15 * time.Second,
-		WriteTimeout:      time.Minute, // a refresh waits for backends
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    32 << 10,
-		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
+	bounded := newBoundedListener(ln, a.connections, a.log)
+	a.listener.Store(bounded)
+	var secure *tls.Config
+	if a.certificates != nil {
+		secure = a.certificates.Server()
+	}
+	servers := []*http.Server{newServer(a.handler, secure, a.log, a.patience)}
+	listeners := []net.Listener{bounded}
+	for _, s := range a.sides {
+		servers, listeners = append(servers, newServer(s.handler, nil, a.log, a.patience)), append(listeners, s.ln)
 	}
 
 	parts, running := errgroup.WithContext(work)
@@ -173,16 +186,12 @@ func (a *app) Run(ctx context.Context, ln net.Listener, onReady func()) error {
 	for _, place := range a.keys {
 		parts.Go(func() error { return place.follow(running, a.log, a.service.ReopenOverrides) })
 	}
-	parts.Go(func() error {
-		serve := server.Serve
-		if a.tls != nil {
-			serve = func(ln net.Listener) error { return server.ServeTLS(ln, "", "") }
-		}
-		if err := serve(ln); !errors.Is(err, http.ErrServerClosed) {
-			return err
-		}
-		return nil
-	})
+	for i, server := range servers {
+		parts.Go(func() error { return serveOn(server, listeners[i]) })
+	}
+	if a.certificates != nil {
+		parts.Go(func() error { return a.certificates.Run(running, a.log) })
+	}
 	parts.Go(func() error {
 		if a.service.AwaitFirstFetches(running) == nil {
 			onReady()
@@ -198,9 +207,11 @@ func (a *app) Run(ctx context.Context, ln net.Listener, onReady func()) error {
 		a.service.EndWatches()
 		draining, cancel := context.WithTimeout(work, drainTimeout)
 		defer cancel()
-		if err := server.Shutdown(draining); err != nil {
-			a.log.WarnContext(ctx, "requests were still under way and are cut off", "err", err)
-			_ = server.Close()
+		for _, server := range servers {
+			if err := server.Shutdown(draining); err != nil {
+				a.log.WarnContext(ctx, "requests were still under way and are cut off", "err", err)
+				_ = server.Close()
+			}
 		}
 		stopWork()
 		return nil
@@ -218,15 +229,6 @@ func (a *app) Run(ctx context.Context, ln net.Listener, onReady func()) error {
 		return nil
 	}
 	return err
-}
-
-// protocols are HTTP/1.1 and HTTP/2, also without TLS: gRPC needs the latter.
-func protocols() *http.Protocols {
-	p := new(http.Protocols)
-	p.SetHTTP1(true)
-	p.SetHTTP2(true)
-	p.SetUnencryptedHTTP2(true)
-	return p
 }
 
 // openBackends opens those that the catalog uses.

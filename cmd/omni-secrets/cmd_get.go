@@ -209,7 +209,7 @@ func (w *watcher) show(secret client.Secret, gone error) error {
 		return w.showGone(gone)
 	}
 	known := w.began && w.last.Version == secret.Version && w.last.Source == secret.Source &&
-		bytes.Equal(w.last.Value.Reveal(), secret.Value.Reveal())
+		w.last.Value.Equal(secret.Value)
 	if known && w.gone == "" && w.last.Stale == secret.Stale {
 		return nil
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -16,6 +15,7 @@ import (
 	"github.com/caarlos0/env/v11"
 
 	"github.com/apex-tradebill/omni-secrets/adapters/catalogfile"
+	"github.com/apex-tradebill/omni-secrets/adapters/certificate"
 	"github.com/apex-tradebill/omni-secrets/adapters/envelope"
 	"github.com/apex-tradebill/omni-secrets/adapters/gsm"
 	"github.com/apex-tradebill/omni-secrets/adapters/localfile"
@@ -55,6 +55,17 @@ type config struct {
 	JWTIssuer   string    `env:"JWT_ISSUER"`
 	JWTAudience string    `env:"JWT_AUDIENCE"`
 
+	TLSClientCAFile     string `env:"OMNI_TLS_CLIENT_CA_FILE"`
+	TLSClientScopesFile string `env:"OMNI_TLS_CLIENT_SCOPES_FILE"`
+
+	MetricsListen  string `env:"OMNI_METRICS_LISTEN"` // /metrics is on OMNI_LISTEN when empty
+	DebugListen    string `env:"OMNI_DEBUG_LISTEN"`   // no profiles when empty
+	MaxConnections int    `env:"OMNI_MAX_CONNECTIONS" envDefault:"10000"`
+
+	RefreshLimit     int `env:"OMNI_REFRESHES_PER_MINUTE" envDefault:"60"`
+	OverrideLimit    int `env:"OMNI_OVERRIDES_PER_MINUTE" envDefault:"30"`
+	FailedTokenLimit int `env:"OMNI_FAILED_TOKENS_PER_MINUTE" envDefault:"60"`
+
 	JournalDir      string `env:"OMNI_AUDIT_JOURNAL_DIR"`
 	JournalMaxBytes int64  `env:"OMNI_AUDIT_JOURNAL_MAX_BYTES" envDefault:"1073741824"`
 	JournalFsync    string `env:"OMNI_AUDIT_FSYNC" envDefault:"never"`
@@ -65,8 +76,9 @@ type config struct {
 
 	catalog    domain.Catalog
 	breakGlass *envelope.Opener // nil without a key
-	tls        *tls.Config      // nil for plain HTTP
 	validator  *validator.Validator
+
+	certificates *certificate.Files // nil for plain HTTP
 }
 
 // keySettings are where keys come from, other than JWT_SECRET and OMNI_BREAKGLASS_PRIVATE_KEY. A file or a secret has a
@@ -118,7 +130,7 @@ func readConfig(lookupEnv func(string) (string, bool)) (config, error) {
 		// With the defaults in their place, the rest can be checked too.
 		err = env.ParseWithOptions(&c, env.Options{Environment: environment})
 	}
-	errs = append(errs, err, c.readJWTSecrets(), c.validate(), c.readTLS(), c.readCatalog(), c.readValidator(), c.readBreakGlassKey())
+	errs = append(errs, err, c.readJWTSecrets(), c.validate(), c.checkEdge(), c.readTLS(), c.readCatalog(), c.readValidator(), c.readBreakGlassKey())
 	return c, errors.Join(errs...)
 }
 
@@ -244,20 +256,48 @@ func (c *config) readValidator() error {
 	return errors.Join(errs...)
 }
 
-// readTLS reads the certificate and its key, when there are any.
+// readTLS reads the TLS files, when there are any.
 func (c *config) readTLS() error {
 	if c.TLSCertFile == "" && c.TLSKeyFile == "" {
+		if c.TLSClientCAFile != "" || c.TLSClientScopesFile != "" {
+			return errors.New("OMNI_TLS_CLIENT_CA_FILE and OMNI_TLS_CLIENT_SCOPES_FILE need OMNI_TLS_CERT_FILE and OMNI_TLS_KEY_FILE: plain HTTP has no client certificates")
+		}
 		return nil
 	}
 	if c.TLSCertFile == "" || c.TLSKeyFile == "" {
 		return errors.New("OMNI_TLS_CERT_FILE and OMNI_TLS_KEY_FILE belong together; set both, or neither for plain HTTP")
 	}
-	certificate, err := tls.LoadX509KeyPair(c.TLSCertFile, c.TLSKeyFile)
-	if err != nil {
-		return fmt.Errorf("OMNI_TLS_CERT_FILE, OMNI_TLS_KEY_FILE: %w; both are PEM, the certificate with its chain", err)
+	if c.TLSClientScopesFile != "" && c.TLSClientCAFile == "" {
+		return errors.New("OMNI_TLS_CLIENT_SCOPES_FILE needs OMNI_TLS_CLIENT_CA_FILE: without an authority no client certificate can be checked")
 	}
-	c.tls = &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{certificate}}
-	return nil
+	var err error
+	c.certificates, err = certificate.New(certificate.Config{
+		CertFile: c.TLSCertFile, KeyFile: c.TLSKeyFile, ClientCAFile: c.TLSClientCAFile, ClientScopesFile: c.TLSClientScopesFile,
+	})
+	return err
+}
+
+// checkEdge reports what is wrong with the settings of the network.
+func (c *config) checkEdge() error {
+	var errs []error
+	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if _, _, err := net.SplitHostPort(c.MetricsListen); c.MetricsListen != "" && err != nil {
+		wrong("OMNI_METRICS_LISTEN %q must be host:port, such as 0.0.0.0:9090", c.MetricsListen)
+	}
+	if host, _, err := net.SplitHostPort(c.DebugListen); c.DebugListen != "" && (err != nil || !isLoopback(host)) {
+		wrong("OMNI_DEBUG_LISTEN %q must be host:port of this machine alone, such as 127.0.0.1:6060: profiles are for nobody else; reach it through ssh -L or kubectl port-forward", c.DebugListen)
+	}
+	if c.MaxConnections < 1 {
+		wrong("OMNI_MAX_CONNECTIONS is %d, must be 1 or more", c.MaxConnections)
+	}
+	for name, limit := range map[string]int{
+		"OMNI_REFRESHES_PER_MINUTE": c.RefreshLimit, "OMNI_OVERRIDES_PER_MINUTE": c.OverrideLimit, "OMNI_FAILED_TOKENS_PER_MINUTE": c.FailedTokenLimit,
+	} {
+		if limit < 0 {
+			wrong("%s is %d, must be 0 (no limit) or more", name, limit)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // policy is the cache policy with the configured numbers.

@@ -82,10 +82,14 @@ func checkServerClock(ctx context.Context, s *streams, f *clientFlags) finding {
 	if wrong != nil {
 		return found(serverClockCheck, verdictFailed, "%v", wrong).try("%s", wrong.next)
 	}
+	certificate, err := f.certificate(s)
+	if err != nil {
+		return found(serverClockCheck, verdictFailed, "%v", err)
+	}
 	ctx, cancel := context.WithTimeout(ctx, f.timeout)
 	defer cancel()
 	asked := time.Now()
-	header, err := livez(ctx, base)
+	header, err := livez(ctx, base, transportWith(certificate))
 	answered := time.Now()
 	if err != nil {
 		return found(serverClockCheck, verdictFailed, "no answer from %s: %v", base.Host, err).
@@ -98,12 +102,12 @@ func checkServerClock(ctx context.Context, s *streams, f *clientFlags) finding {
 	return skewOf(theirs, time.Second, asked, answered).finding(serverClockCheck, "the clock of "+base.Host)
 }
 
-func livez(ctx context.Context, base *url.URL) (http.Header, error) {
+func livez(ctx context.Context, base *url.URL, transport http.RoundTripper) (http.Header, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base.JoinPath("livez").String(), nil)
 	if err != nil {
 		return nil, err
 	}
-	res, err := http.DefaultTransport.RoundTrip(req) // follows no redirect: another server's clock is not ours
+	res, err := transport.RoundTrip(req) // follows no redirect: another server's clock is not ours
 	if err != nil {
 		if wrapped, ok := errors.AsType[*url.Error](err); ok {
 			err = wrapped.Err

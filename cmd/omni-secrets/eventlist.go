@@ -72,7 +72,7 @@ func (d *eventDocument) events(page []json.RawMessage) error {
 			separator = `{"data":[`
 			d.written = true
 		}
-		if _, err := fmt.Fprintf(d.w, "%s%s", separator, raw); err != nil {
+		if _, err := fmt.Fprintf(d.w, "%s%s", separator, printable(raw)); err != nil {
 			return printed(err)
 		}
 	}
@@ -89,7 +89,7 @@ func (d *eventDocument) end(cursor string) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(d.w, "],\"nextCursor\":%s}\n", next)
+	_, err = fmt.Fprintf(d.w, "],\"nextCursor\":%s}\n", printable(next))
 	return printed(err)
 }
 

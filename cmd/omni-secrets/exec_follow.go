@@ -20,12 +20,19 @@ func (f *clientFlags) follow(
 	if err != nil {
 		return nil, err
 	}
-	token := client.StaticToken(api.token)
-	if f.tokenFile != "" {
+	certificate, err := f.certificate(s)
+	if err != nil {
+		return nil, err
+	}
+	var token client.TokenSource // none where a client certificate stands for it
+	switch {
+	case f.tokenFile != "":
 		token = client.TokenFile(f.tokenFile) // read again whenever it is needed: it may be renewed
+	case api.token != "":
+		token = client.StaticToken(api.token)
 	}
 	following, err := client.New(client.Config{
-		BaseURLs: []string{api.base.String()}, AllowPlaintext: f.insecureHTTP, Token: token,
+		BaseURLs: []string{api.base.String()}, AllowPlaintext: f.insecureHTTP, Token: token, ClientCertificate: certificate,
 		SecretTypes: secretTypes, OnChange: changed, Logger: slog.New(failed),
 	})
 	if err != nil {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"os"
 	"os/exec"
@@ -134,7 +133,7 @@ func (v *supervisor) change() {
 	changed := false
 	for _, secretType := range v.secretTypes() {
 		value, ok := v.source.newest(v.execution, secretType)
-		if ok && !bytes.Equal(value.Reveal(), v.values[secretType].Reveal()) {
+		if ok && !value.Equal(v.values[secretType]) {
 			v.values[secretType] = value
 			changed = true
 		}

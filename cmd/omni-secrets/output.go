@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -48,26 +49,56 @@ func (s *streams) json() bool { return s.format == formatJSON }
 
 // warn prints a line that does not change the exit code.
 func (s *streams) warn(format string, args ...any) {
-	_, _ = fmt.Fprintf(s.err, "omni-secrets: warning: "+format+"\n", args...)
+	_, _ = fmt.Fprintf(s.err, "omni-secrets: warning: %s\n", oneLine(fmt.Sprintf(format, args...)))
 }
 
-// print writes a result; what could not be written is an error of the command.
+// print writes a result without what would disturb a terminal; what could not be written is an error of the command.
 func (s *streams) print(format string, args ...any) error {
-	_, err := fmt.Fprintf(s.out, format, args...)
+	_, err := io.WriteString(s.out, strings.Map(func(r rune) rune {
+		if r != '\n' && r != '\t' && disturbs(r) {
+			return ' '
+		}
+		return r
+	}, fmt.Sprintf(format, args...)))
 	return printed(err)
 }
 
 // printValue writes a result as JSON, on one line as the server does.
 func (s *streams) printValue(v any) error {
-	enc := json.NewEncoder(s.out)
+	var document bytes.Buffer
+	enc := json.NewEncoder(&document)
 	enc.SetEscapeHTML(false)
-	return printed(enc.Encode(v))
+	if err := enc.Encode(v); err != nil {
+		return printed(err)
+	}
+	return s.printDocument(document.Bytes())
 }
 
-// printDocument writes JSON as the server sent it.
+// printDocument writes JSON that was decoded before, as the server sent it, but for what a terminal would take for a
+// command: that is escaped, which means the same.
 func (s *streams) printDocument(document []byte) error {
-	_, err := s.out.Write(withNewline(document))
+	_, err := s.out.Write(withNewline(printable(document)))
 	return printed(err)
+}
+
+// printable escapes, in the strings of valid JSON, what oneLine takes out of text.
+func printable(document []byte) []byte {
+	safe := make([]byte, 0, len(document)+1)
+	for rest := document; len(rest) > 0; {
+		r, size := utf8.DecodeRune(rest)
+		switch {
+		case r == utf8.RuneError && size == 1: // as a decoder reads it
+			safe = append(safe, `\ufffd`...)
+		case r == '\r': // between tokens, as all below a space
+			safe = append(safe, ' ')
+		case r >= ' ' && disturbs(r):
+			safe = fmt.Appendf(safe, `\u%04x`, r)
+		default:
+			safe = append(safe, rest[:size]...)
+		}
+		rest = rest[size:]
+	}
+	return safe
 }
 
 func printed(err error) error {
@@ -133,11 +164,17 @@ func (t *table) flush(w io.Writer) error {
 // pass for other lines, become spaces.
 func oneLine(text string) string {
 	return strings.TrimSpace(strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {
+		if disturbs(r) {
 			return ' '
 		}
 		return r
 	}, text))
+}
+
+// disturbs reports whether a character does something to a terminal, or to the text around it, in place of being shown.
+// All of them are below U+10000.
+func disturbs(r rune) bool {
+	return unicode.IsControl(r) || unicode.In(r, unicode.Bidi_Control, unicode.Zl, unicode.Zp)
 }
 
 // instant is how tables and messages show a time.

@@ -25,6 +25,8 @@ Often set:
   OMNI_ENVIRONMENT             production, or anything else (default development)
   OMNI_LISTEN                  host:port (default 127.0.0.1:8080)
   OMNI_TLS_CERT_FILE           PEM certificate with its chain, and OMNI_TLS_KEY_FILE its key; without them plain HTTP
+  OMNI_TLS_CLIENT_CA_FILE      PEM authorities; every client must have a certificate of one of them
+  OMNI_METRICS_LISTEN          host:port of /metrics and the probes alone; without it they are on OMNI_LISTEN
   OMNI_BREAKGLASS_PRIVATE_KEY  from 'omni-secrets keygen'; without it break-glass is disabled
   OMNI_BREAKGLASS_PRIVATE_KEY_FILE, JWT_SECRET_FILE
                                the same from files, one key a line, the current one first; read again when they change
@@ -58,11 +60,14 @@ func serve(ctx context.Context, s *streams) error {
 	if err != nil {
 		return err
 	}
+	if err := a.listenBeside(ctx, c); err != nil {
+		return errors.Join(err, a.Close())
+	}
 	ln, err := listen(ctx, c.Listen)
 	if err != nil {
 		return errors.Join(err, a.Close())
 	}
-	log.InfoContext(ctx, "listening", "address", ln.Addr().String(), "tls", c.tls != nil, "environment", c.Environment, "replicaId", c.ReplicaID)
+	log.InfoContext(ctx, "listening", "address", ln.Addr().String(), "tls", c.certificates != nil, "environment", c.Environment, "replicaId", c.ReplicaID)
 	err = a.Run(ctx, ln, func() { log.InfoContext(ctx, "ready", "address", ln.Addr().String()) })
 	return errors.Join(err, a.Close())
 }
