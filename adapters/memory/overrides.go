@@ -103,6 +103,13 @@ func (s *Store) OpenOverrides(ctx context.Context) ([]domain.Override, error) {
 	return open, nil
 }
 
+// KnowsOverride implements ports.Overrides.
+func (s *Store) KnowsOverride(ctx context.Context, id string) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.overrides[id] != nil, s.outage.check(ctx)
+}
+
 func (s *Store) open(t domain.SecretType) *override {
 	for _, o := range s.overrides {
 		if !o.ended && o.Envelope.Type == t {

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/jackc/pgx/v5"
 
@@ -137,6 +138,19 @@ WHERE ended_at IS NULL`
 // OpenOverrides implements ports.Overrides. They are ordered by type.
 func (s *Store) OpenOverrides(ctx context.Context) ([]domain.Override, error) {
 	return read(ctx, s, "list open overrides", scanOverride, selectOpen+` ORDER BY secret_type`)
+}
+
+const knowsOverride = `SELECT EXISTS (SELECT FROM omni_break_glass_overrides WHERE id = $1)`
+
+// KnowsOverride implements ports.Overrides.
+func (s *Store) KnowsOverride(ctx context.Context, id string) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.pace.call)
+	defer cancel()
+	var known bool
+	if err := s.pool.QueryRow(ctx, knowsOverride, id).Scan(&known); err != nil {
+		return false, fmt.Errorf("postgres: look for an override: %w", explain(err))
+	}
+	return known, nil
 }
 
 func scanOverride(row pgx.Row, o *domain.Override) error {

@@ -144,6 +144,17 @@ func (s *Store) OpenOverrides(ctx context.Context) ([]domain.Override, error) {
 	return open, nil
 }
 
+const knowsOverride = `SELECT EXISTS (SELECT 1 FROM omni_break_glass_overrides WHERE id = ?)`
+
+// KnowsOverride implements ports.Overrides.
+func (s *Store) KnowsOverride(ctx context.Context, id string) (bool, error) {
+	var known bool
+	if err := s.readers.QueryRowContext(ctx, knowsOverride, id).Scan(&known); err != nil {
+		return false, fmt.Errorf("sqlite: look for an override: %w", explain(err))
+	}
+	return known, nil
+}
+
 func scanOverride(row interface{ Scan(...any) error }, o *domain.Override) error {
 	return row.Scan(&o.ID, &o.Envelope.Type, &o.EnvelopeKind, &o.Envelope.Ciphertext, &o.Digest,
 		(*timestamp)(&o.ExpiresAt), &o.Envelope.ExpiresAt, (*text)(&o.Reason),
