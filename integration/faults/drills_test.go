@@ -76,21 +76,28 @@ func (r *rig) settle(t *testing.T) {
 // drill is one fault, from its beginning to its end, on a server that is used all the while.
 type drill struct {
 	name   string
+	hold   time.Duration // at least
 	fault  func(t *testing.T, r *rig, l *load)
 	heal   func(t *testing.T, r *rig, l *load)
 	tables []string // databases with events; nil for the usual one
 	check  func(t *testing.T, r *rig, l *load)
 }
 
+// usualTTL is that of the overrides that come and go during a drill.
+const usualTTL = 800 * time.Millisecond
+
+// beyondTimeouts is longer than the server waits for a database that is silent.
+const beyondTimeouts = 6 * time.Second
+
 // run runs one drill. Throughout it every secret but one is read without a failure.
 func (d drill) run(t *testing.T, r *rig) {
 	t.Helper()
 	before := r.level(t)
-	l := r.startLoad(t, strings.ReplaceAll(d.name, " ", "-"), 5*time.Millisecond)
+	l := r.startLoad(t, strings.ReplaceAll(d.name, " ", "-"), 5*time.Millisecond, usualTTL)
 	defer l.finish()
 	l.further(t, 50)
 	d.fault(t, r, l)
-	last(hold())
+	last(max(d.hold, hold()))
 	l.further(t, 50)
 	d.heal(t, r, l)
 	r.recovered(t, l, time.Now())
@@ -195,7 +202,7 @@ func TestDrillsOfTheDatabase(t *testing.T) {
 			heal:  func(t *testing.T, r *rig, _ *load) { t.Helper(); r.db.Start(t) },
 		},
 		{
-			name: "postgres frozen",
+			name: "postgres frozen", hold: beyondTimeouts,
 			fault: func(t *testing.T, r *rig, _ *load) {
 				t.Helper()
 				frozen = r.processes(t)
@@ -222,12 +229,12 @@ func TestDrillsOfTheDatabase(t *testing.T) {
 			heal:  func(_ *testing.T, r *rig, _ *load) { r.net.set(whole) },
 		},
 		{
-			name:  "network silent",
+			name: "network silent", hold: beyondTimeouts,
 			fault: func(_ *testing.T, r *rig, _ *load) { r.net.set(blackhole) },
 			heal:  func(_ *testing.T, r *rig, _ *load) { r.net.set(whole) },
 		},
 		{
-			name:  "network half open",
+			name: "network half open", hold: beyondTimeouts,
 			fault: func(_ *testing.T, r *rig, _ *load) { r.net.halve() },
 			heal:  func(_ *testing.T, r *rig, _ *load) { r.net.set(whole) },
 		},

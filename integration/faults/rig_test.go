@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -63,7 +64,7 @@ type rig struct {
 	journal string // directory
 	server  *program
 	api     string
-	step    time.Duration // of the server's clock
+	step    atomic.Int64 // of the server's clock, a time.Duration
 }
 
 // newRig starts all but omni-secrets itself.
@@ -135,7 +136,7 @@ func socketOf(t *testing.T, admin *url.URL) string {
 
 func sign(t *testing.T, secret []byte, subject string, scopes ...string) string {
 	t.Helper()
-	signed, err := token.Sign(secret, token.Claims{Subject: subject, Scopes: scopes, ExpiresAt: time.Now().Add(24 * time.Hour)})
+	signed, err := token.Sign(secret, token.Claims{Subject: subject, Scopes: scopes, ExpiresAt: time.Now().AddDate(1, 0, 0)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -280,7 +281,7 @@ func (r *rig) apply(t *testing.T, secret domain.SecretType, value string, ttl ti
 	t.Helper()
 	o := &override{id: id, secret: secret, value: value, sent: time.Now()}
 	o.expires = o.sent.Add(ttl).Truncate(time.Millisecond)
-	expiresAt := o.expires.Add(r.step).UTC().Format("2006-01-02T15:04:05.000Z07:00")
+	expiresAt := o.expires.Add(time.Duration(r.step.Load())).UTC().Format("2006-01-02T15:04:05.000Z07:00")
 	sealed, err := envelope.Seal(r.key.Public(), secret, expiresAt, domain.NewValue([]byte(value)), 2)
 	if err != nil {
 		t.Fatal(err)
