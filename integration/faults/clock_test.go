@@ -130,17 +130,9 @@ func TestClockIsSet(t *testing.T) {
 			}
 		}
 	}
-	apply := func(value string, ttl time.Duration) *override {
-		t.Helper()
-		o := r.apply(t, aside, value, ttl, "")
-		if o.status != http.StatusCreated {
-			t.Fatalf("the override %s was not taken: %d", value, o.status)
-		}
-		return o
-	}
 
 	t.Log("back: an override does not live longer, and a value does not become older or younger")
-	o := apply("set-back", 5*time.Second)
+	o := r.mustApply(t, aside, "set-back", 5*time.Second)
 	c.set(t, r, -time.Hour)
 	fresh("set back")
 	if seen := r.read(t.Context(), aside, ""); seen.ended.Before(o.expires) && seen.value != "set-back" {
@@ -160,7 +152,7 @@ func TestClockIsSet(t *testing.T) {
 	ended(1)
 
 	t.Log("forward past the expiry: the override ends at once")
-	apply("set-forward", 20*time.Minute)
+	r.mustApply(t, aside, "set-forward", 20*time.Minute)
 	c.set(t, r, time.Hour)
 	if seen := r.read(t.Context(), aside, ""); seen.source == domain.SourceBreakGlass {
 		t.Error("an override outlives its expiry by the clock on the wall")

@@ -150,7 +150,7 @@ func (r *rig) restore(t *testing.T, secret domain.SecretType) {
 }
 
 // TestDrillsOfTheBackend break Secret Manager.
-func TestDrillsOfTheBackend(t *testing.T) {
+func TestDrillsOfTheBackend(t *testing.T) { //nolint:tparallel // one server goes through one drill after another
 	t.Parallel()
 	r := newRig(t)
 	r.serve(t)
@@ -178,7 +178,7 @@ func TestDrillsOfTheBackend(t *testing.T) {
 
 // TestDrillsOfTheDatabase break PostgreSQL and the network before it. In each of them a secret is revoked: that needs no
 // database.
-func TestDrillsOfTheDatabase(t *testing.T) {
+func TestDrillsOfTheDatabase(t *testing.T) { //nolint:tparallel // one server goes through one drill after another
 	t.Parallel()
 	r := newRig(t)
 	r.serve(t)
@@ -206,6 +206,7 @@ func TestDrillsOfTheDatabase(t *testing.T) {
 			fault: func(t *testing.T, r *rig, _ *load) {
 				t.Helper()
 				frozen = r.processes(t)
+				t.Cleanup(func() { signalAll(t, frozen, syscall.SIGCONT) }) // or it could not be stopped either
 				signalAll(t, frozen, syscall.SIGSTOP)
 			},
 			heal: func(t *testing.T, _ *rig, _ *load) { t.Helper(); signalAll(t, frozen, syscall.SIGCONT) },
@@ -274,9 +275,7 @@ func failover() drill {
 		name: "failover to an empty standby",
 		fault: func(t *testing.T, r *rig, _ *load) {
 			t.Helper()
-			if o = r.apply(t, aside, value, 20*time.Minute, ""); o.status != http.StatusCreated {
-				t.Fatalf("the override was not taken: %d", o.status)
-			}
+			o = r.mustApply(t, aside, value, 20*time.Minute)
 			from = r.server.output.count()
 			r.net.set(refusing)
 			r.sql(t, "postgres", `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'omni'`)

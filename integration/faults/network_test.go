@@ -96,7 +96,7 @@ func (n *network) connect(client net.Conn) {
 	n.mu.Lock()
 	state := n.state
 	n.mu.Unlock()
-	server, err := net.Dial("unix", n.socket) //nolint:noctx // it ends with the test
+	server, err := net.Dial("unix", n.socket)
 	if state == refusing || err != nil {
 		_ = client.Close()
 		if err == nil {

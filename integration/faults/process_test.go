@@ -83,11 +83,8 @@ func TestOverrideOutlivesTheProcessAndNotItsTime(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.serve(t)
-	lives := r.apply(t, aside, "lives-on", 20*time.Minute, "lives-on")
-	ends := r.apply(t, overridden, "ends-meanwhile", 2*time.Second, "ends-meanwhile")
-	if lives.status != http.StatusCreated || ends.status != http.StatusCreated {
-		t.Fatalf("the overrides were not taken: %d, %d", lives.status, ends.status)
-	}
+	r.mustApply(t, aside, "lives-on", 20*time.Minute)
+	ends := r.mustApply(t, overridden, "ends-meanwhile", 3*time.Second)
 	r.server.kill()
 	last(time.Until(ends.expires))
 	r.serve(t)

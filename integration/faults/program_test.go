@@ -19,7 +19,7 @@ import (
 )
 
 // patience is how long a drill waits for what takes moments.
-const patience = time.Minute
+const patience = 2 * time.Minute
 
 // long is the long form.
 var long = os.Getenv("OMNI_DRILL") == "long"
