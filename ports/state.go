@@ -43,6 +43,7 @@ type Overrides interface {
 	// OpenOverrides returns the overrides that have not been ended, expired ones included.
 	OpenOverrides(ctx context.Context) ([]domain.Override, error)
 
-	// KnowsOverride reports whether an override with this id was ever stored, whether it has ended or not.
-	KnowsOverride(ctx context.Context, id string) (bool, error)
+	// FindOverride reports whether an override with this id was ever stored, and whether it is open, as one statement
+	// sees it.
+	FindOverride(ctx context.Context, id string) (known, open bool, err error)
 }

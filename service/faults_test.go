@@ -53,8 +53,8 @@ func (d *database) OpenOverrides(ctx context.Context) ([]domain.Override, error)
 	return d.now().OpenOverrides(ctx)
 }
 
-func (d *database) KnowsOverride(ctx context.Context, id string) (bool, error) {
-	return d.now().KnowsOverride(ctx, id)
+func (d *database) FindOverride(ctx context.Context, id string) (known, open bool, err error) {
+	return d.now().FindOverride(ctx, id)
 }
 
 func (d *database) Standings(ctx context.Context) ([]domain.Standing, error) {

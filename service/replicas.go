@@ -76,11 +76,11 @@ func (s *Service) followOverrides(ctx context.Context) error {
 
 // putBack stores an override that is served here and that the database does not know at all, as after a failover to one
 // that lags behind or is empty: it would be lost with the next restart, and other replicas would not serve it. It
-// reports false when the database knows of the override's end.
+// reports false when the database knows of the override's end. What another replica has put back meanwhile is kept too.
 func (s *Service) putBack(ctx context.Context, o domain.Override) (kept bool, err error) {
-	known, err := s.cfg.Overrides.KnowsOverride(ctx, o.ID)
+	known, open, err := s.cfg.Overrides.FindOverride(ctx, o.ID)
 	if err != nil || known {
-		return false, err
+		return open, err
 	}
 	e := s.event(Call{}, domain.ActionBreakGlassApply, o.Envelope.Type, domain.ResultSuccess)
 	e.Actor, e.Version, e.Source, e.Reason = domain.Automation, o.ID, domain.SourceBreakGlass, "put back: the database did not know it"

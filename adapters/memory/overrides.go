@@ -103,11 +103,15 @@ func (s *Store) OpenOverrides(ctx context.Context) ([]domain.Override, error) {
 	return open, nil
 }
 
-// KnowsOverride implements ports.Overrides.
-func (s *Store) KnowsOverride(ctx context.Context, id string) (bool, error) {
+// FindOverride implements ports.Overrides.
+func (s *Store) FindOverride(ctx context.Context, id string) (known, open bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.overrides[id] != nil, s.outage.check(ctx)
+	if err := s.outage.check(ctx); err != nil {
+		return false, false, err
+	}
+	o := s.overrides[id]
+	return o != nil, o != nil && !o.ended, nil
 }
 
 func (s *Store) open(t domain.SecretType) *override {

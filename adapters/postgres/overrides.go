@@ -140,17 +140,20 @@ func (s *Store) OpenOverrides(ctx context.Context) ([]domain.Override, error) {
 	return read(ctx, s, "list open overrides", scanOverride, selectOpen+` ORDER BY secret_type`)
 }
 
-const knowsOverride = `SELECT EXISTS (SELECT FROM omni_break_glass_overrides WHERE id = $1)`
+const findOverride = `SELECT ended_at IS NULL FROM omni_break_glass_overrides WHERE id = $1`
 
-// KnowsOverride implements ports.Overrides.
-func (s *Store) KnowsOverride(ctx context.Context, id string) (bool, error) {
+// FindOverride implements ports.Overrides.
+func (s *Store) FindOverride(ctx context.Context, id string) (known, open bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.pace.call)
 	defer cancel()
-	var known bool
-	if err := s.pool.QueryRow(ctx, knowsOverride, id).Scan(&known); err != nil {
-		return false, fmt.Errorf("postgres: look for an override: %w", explain(err))
+	err = s.pool.QueryRow(ctx, findOverride, id).Scan(&open)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return false, false, nil
 	}
-	return known, nil
+	if err != nil {
+		return false, false, fmt.Errorf("postgres: find an override: %w", explain(err))
+	}
+	return true, open, nil
 }
 
 func scanOverride(row pgx.Row, o *domain.Override) error {

@@ -144,15 +144,18 @@ func (s *Store) OpenOverrides(ctx context.Context) ([]domain.Override, error) {
 	return open, nil
 }
 
-const knowsOverride = `SELECT EXISTS (SELECT 1 FROM omni_break_glass_overrides WHERE id = ?)`
+const findOverride = `SELECT ended_at IS NULL FROM omni_break_glass_overrides WHERE id = ?`
 
-// KnowsOverride implements ports.Overrides.
-func (s *Store) KnowsOverride(ctx context.Context, id string) (bool, error) {
-	var known bool
-	if err := s.readers.QueryRowContext(ctx, knowsOverride, id).Scan(&known); err != nil {
-		return false, fmt.Errorf("sqlite: look for an override: %w", explain(err))
+// FindOverride implements ports.Overrides.
+func (s *Store) FindOverride(ctx context.Context, id string) (known, open bool, err error) {
+	err = s.readers.QueryRowContext(ctx, findOverride, id).Scan(&open)
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, false, nil
 	}
-	return known, nil
+	if err != nil {
+		return false, false, fmt.Errorf("sqlite: find an override: %w", explain(err))
+	}
+	return true, open, nil
 }
 
 func scanOverride(row interface{ Scan(...any) error }, o *domain.Override) error {

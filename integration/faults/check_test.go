@@ -52,6 +52,7 @@ type load struct {
 	prefix   string
 	stop     context.CancelFunc
 	running  sync.WaitGroup
+	finished sync.Once
 	answered chan struct{} // holds a token after a read was answered
 
 	mu        sync.Mutex
@@ -68,7 +69,7 @@ const readers = 3
 func (r *rig) startLoad(t *testing.T, prefix string, pause, ttl time.Duration) *load {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	l := &load{rig: r, prefix: prefix, stop: cancel, answered: make(chan struct{}, 1)}
+	l := &load{rig: r, prefix: prefix, stop: cancel, earlier: slices.Clone(r.overrides), answered: make(chan struct{}, 1)}
 	for c := range readers {
 		l.running.Go(func() {
 			for i := 0; ctx.Err() == nil; i++ {
@@ -167,10 +168,12 @@ func (l *load) overrideSince(since time.Time) bool {
 	return false
 }
 
+// finish ends the load; what it left in place is known to the next one.
 func (l *load) finish() {
 	l.stop()
 	l.running.Wait()
 	client.CloseIdleConnections()
+	l.finished.Do(func() { l.rig.overrides = append(l.rig.overrides, l.overrides...) })
 }
 
 func (l *load) revoke(secret domain.SecretType, from, till time.Time) {

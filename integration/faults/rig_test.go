@@ -59,12 +59,13 @@ type rig struct {
 	service string // tokens
 	ops     string
 
-	program string // path of omni-secrets
-	env     []string
-	journal string // directory
-	server  *program
-	api     string
-	step    atomic.Int64 // of the server's clock, a time.Duration
+	program   string // path of omni-secrets
+	env       []string
+	journal   string // directory
+	server    *program
+	api       string
+	overrides []*override  // of loads that are finished: the next one may find them in place
+	step      atomic.Int64 // of the server's clock, a time.Duration
 }
 
 // newRig starts all but omni-secrets itself.

@@ -36,7 +36,7 @@ func RunOverrides(t *testing.T, create func(t *testing.T) State) {
 		{"of overrides applied together the last one stays open and each other has its end", applyRaceType},
 		{"ending reports true once and stores its event once", endOnce},
 		{"ending an unknown override reports false and stores nothing", endUnknown},
-		{"an override is known once it was applied, and after its end", overrideKnown},
+		{"an override is known once it was applied, open until its end", overrideKnown},
 		{"an override that was replaced cannot be ended", endReplaced},
 		{"an event that cannot be stored leaves the override open", endAtomic},
 		{"of replicas that end the same override one gets true", endRace},
@@ -340,17 +340,17 @@ func endUnknown(t *testing.T, s State) {
 }
 
 func overrideKnown(t *testing.T, s State) {
-	known := func(want bool) {
+	find := func(wantKnown, wantOpen bool) {
 		t.Helper()
-		if got, err := s.KnowsOverride(t.Context(), "override-1"); err != nil || got != want {
-			t.Errorf("KnowsOverride: %v, %v, want %v", got, err, want)
+		if known, open, err := s.FindOverride(t.Context(), "override-1"); err != nil || known != wantKnown || open != wantOpen {
+			t.Errorf("FindOverride: known %v, open %v, %v; want %v and %v", known, open, err, wantKnown, wantOpen)
 		}
 	}
-	known(false)
+	find(false, false)
 	apply(t, s, override(1), applied(1))
-	known(true)
+	find(true, true)
 	end(t, s, "override-1", domain.EndCleared, cleared(2), true)
-	known(true)
+	find(true, false)
 }
 
 func endReplaced(t *testing.T, s State) {
