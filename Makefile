@@ -56,6 +56,10 @@ bench: ## Run the benchmarks that match BENCH, COUNT times, and summarize them (
 load: ## Measure a cached read beside a bare handler, some five minutes; ARGS are its flags (-help)
 	go run ./integration/load $(ARGS)
 
+.PHONY: drill
+drill: ## Break what the programs depend on, in the long form: 5 to 15 minutes
+	OMNI_DRILL=long go test -count=1 -timeout 60m -v ./integration/faults
+
 .PHONY: proto
 proto: ## Check the wire contract (proto/) and generate gen/ from it
 	.ci/proto

@@ -15,6 +15,11 @@ const (
 	EventRotationPromoted      = "omni.rotation_promoted"
 	EventRotationAborted       = "omni.rotation_aborted"
 	EventRotationDetected      = "omni.rotation_detected"
+	AlertAuditJournalHigh      = "omni.alert.audit_journal_high"
+	AlertAuditJournalLow       = "omni.alert.audit_journal_low"
+	AlertAuditEventSetAside    = "omni.alert.audit_event_set_aside"
+	AlertBreakGlassUnknown     = "omni.alert.break_glass_unknown"
+	AlertMetadataMissing       = "omni.alert.metadata_missing"
 	EventEnvironmentViolation  = "omni.environment_violation"
 )
 

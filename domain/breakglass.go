@@ -34,6 +34,9 @@ type Override struct {
 	Reason       string
 	AppliedBy    Actor
 	AppliedAt    time.Time
+
+	// EndsBy is the end by the monotonic clock of the process that serves it, which Held sets. It is not stored.
+	EndsBy time.Time
 }
 
 // OverrideEnd says why an override ended.
@@ -46,8 +49,27 @@ const (
 	EndReplaced  OverrideEnd = "replaced"  // by the next override
 )
 
+// Held is the override as a process takes it over at now, which must have a monotonic reading. From then on it ends when
+// either clock says so: at ExpiresAt by the clock on the wall, and once the time that was left at now is over by the
+// monotonic one, which nobody can set back. No more is left than it had at first.
+func (o Override) Held(now time.Time) Override {
+	if o.ID != "" {
+		o.EndsBy = now.Add(min(o.ExpiresAt.Sub(now), o.ExpiresAt.Sub(o.AppliedAt)))
+	}
+	return o
+}
+
+// Remaining is how long the override is to be served from now on, by the clock that says less; 0 or less when it is over.
+func (o Override) Remaining(now time.Time) time.Duration {
+	left := o.ExpiresAt.Sub(now)
+	if !o.EndsBy.IsZero() {
+		left = min(left, o.EndsBy.Sub(now))
+	}
+	return left
+}
+
 // ActiveAt reports whether the override is to be served at now.
-func (o Override) ActiveAt(now time.Time) bool { return o.ID != "" && now.Before(o.ExpiresAt) }
+func (o Override) ActiveAt(now time.Time) bool { return o.ID != "" && o.Remaining(now) > 0 }
 
 // OverrideExpiry reads expiresAt and checks that it lies in (now, now+MaxOverrideTTL]. Out of range is an
 // error, never clamped.

@@ -11,6 +11,9 @@ import (
 // ErrJournalFull refuses an event because the journal has reached its size limit.
 var ErrJournalFull = errors.New("the audit journal is full")
 
+// ErrEventRejected says that a store will never take an event as it is: it refused what is in it.
+var ErrEventRejected = errors.New("the database refuses the content of an audit event")
+
 // AuditJournal takes audit events before the action that they record is answered.
 type AuditJournal interface {
 	// Append returns once e outlives the death of this process, or fails and leaves no trace of e. Concurrent
@@ -31,11 +34,28 @@ type JournalReader interface {
 	// Backlog is how many events wait to be committed, and when the oldest of them was recorded (zero when
 	// none waits). Safe for concurrent use.
 	Backlog() (events int, oldest time.Time)
+
+	// SetAside keeps events of the last Next where Next does not return them again, for somebody to look into. They
+	// outlive a power cut when it returns. They are to be committed after it, and may be set aside twice when a
+	// crash comes between.
+	SetAside(events []domain.Event) error
+
+	// Usage is how full the journal is. Safe for concurrent use.
+	Usage() JournalUsage
+}
+
+// JournalUsage is how full a journal is.
+type JournalUsage struct {
+	Bytes    int64 // of events that wait or were set aside
+	Limit    int64 // Append refuses from here on; 0 for never
+	SetAside int   // events
 }
 
 // AuditStore keeps audit events for auditors. Safe for concurrent use.
 type AuditStore interface {
-	// InsertEvents stores the events that are not stored yet, told by their ids, in one transaction.
+	// InsertEvents stores the events that are not stored yet, told by their ids, in one transaction. ErrEventRejected
+	// when the content of one of them is refused, and would be again; never because the store is away, full, read-only
+	// or not migrated.
 	InsertEvents(ctx context.Context, events []domain.Event) error
 
 	// ListEvents returns a page of events, the last stored first.

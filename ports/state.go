@@ -42,4 +42,8 @@ type Overrides interface {
 
 	// OpenOverrides returns the overrides that have not been ended, expired ones included.
 	OpenOverrides(ctx context.Context) ([]domain.Override, error)
+
+	// FindOverride reports whether an override with this id was ever stored, and whether it is open, as one statement
+	// sees it.
+	FindOverride(ctx context.Context, id string) (known, open bool, err error)
 }

@@ -89,7 +89,7 @@ func (s *Service) ApplyOverride(ctx context.Context, call Call, envelope domain.
 		return domain.Override{}, s.stateUnavailable(ctx, "apply the override", err)
 	}
 
-	o.Envelope.Ciphertext = ""
+	o = o.Held(now)
 	sl.change(func(v *view) { v.override, v.value = o, opened.Value })
 	s.followUps.opened(o)
 	s.wakeExpiries()
@@ -210,17 +210,26 @@ func (s *Service) wakeExpiries() {
 	}
 }
 
+// clockCheck is how often the clock is looked at while an override is open: a timer does not notice that the clock was
+// set forward.
+const clockCheck = 5 * time.Second
+
 // endOverrides ends each override when its time has come. Readers do not depend on it: they look at the
-// clock. It erases the ciphertext and leaves the audit event, and tries again while the database is away.
+// clock. It tells who watches, erases the ciphertext and leaves the audit event, and tries again while the database is away.
 func (s *Service) endOverrides(ctx context.Context) error {
 	retry := backoff{min: s.cfg.Policy.RetryMin, max: s.cfg.Policy.RetryMax}
 	for {
 		wait := time.Hour
 		var failed error
 		for _, o := range s.openOverrides() {
-			if until := time.Until(o.ExpiresAt); until > 0 {
-				wait = min(wait, until)
-			} else if err := s.endOverride(ctx, Call{}, o, domain.EndExpired); err != nil {
+			if left := o.Remaining(time.Now()); left > 0 {
+				wait = min(wait, left, clockCheck)
+				continue
+			}
+			if sl, ok := s.slots[o.Envelope.Type]; ok {
+				sl.turned()
+			}
+			if err := s.endOverride(ctx, Call{}, o, domain.EndExpired); err != nil {
 				failed = err
 			}
 		}

@@ -2,9 +2,12 @@ package service
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"time"
 
 	"github.com/apex-tradebill/omni-secrets/domain"
+	"github.com/apex-tradebill/omni-secrets/ports"
 )
 
 // An event costs the least in a batch of some hundreds or more, and half a millisecond in one of its own.
@@ -26,7 +29,9 @@ const (
 // which are refused once the journal is full. Even then the drain takes no more than one processor.
 func (s *Service) drainJournal(ctx context.Context) error {
 	retry := backoff{min: 100 * time.Millisecond, max: 5 * time.Second}
+	high := false
 	for {
+		high = s.watchJournal(ctx, high)
 		n, err := s.drainOnce(ctx)
 		wait := drainPause
 		switch {
@@ -59,10 +64,66 @@ func (s *Service) drainOnce(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := s.cfg.Audit.InsertEvents(ctx, events); err != nil {
+	refused, err := s.store(ctx, events)
+	if err != nil {
 		return 0, err
 	}
+	if len(refused) > 0 {
+		if err := s.cfg.Drain.SetAside(refused); err != nil {
+			return 0, err
+		}
+	}
 	return len(events), s.cfg.Drain.Commit()
+}
+
+// store stores events and returns those that the store refuses for what is in them, so that one of them does not stop
+// all that come after it. They are found by halving; what was stored before another error came is known by its ids the
+// next time.
+func (s *Service) store(ctx context.Context, events []domain.Event) (refused []domain.Event, err error) {
+	err = s.cfg.Audit.InsertEvents(ctx, events)
+	if !errors.Is(err, ports.ErrEventRejected) {
+		return nil, err
+	}
+	if len(events) == 1 {
+		e := events[0]
+		s.log.ErrorContext(ctx, domain.AlertAuditEventSetAside, "eventId", e.ID.String(), "action", e.Action, "secretType", e.Type,
+			"requestId", e.RequestID, "recordedAt", e.RecordedAt, "err", err,
+			"next", "it is kept beside the journal; mend what refuses it and give it back (runbook: events that the database refuses)")
+		return events, nil
+	}
+	for half := range slices.Chunk(events, (len(events)+1)/2) {
+		some, err := s.store(ctx, half)
+		if err != nil {
+			return nil, err
+		}
+		refused = append(refused, some...)
+	}
+	return refused, nil
+}
+
+// The journal is said to fill up from the one share of its limit on, and to have room again below the other.
+const (
+	highWater = 0.5
+	lowWater  = 0.4
+)
+
+// watchJournal tells, once for each time, that the journal is half full, long before reads are refused.
+func (s *Service) watchJournal(ctx context.Context, high bool) bool {
+	usage := s.cfg.Drain.Usage()
+	share := float64(usage.Bytes) / float64(max(usage.Limit, 1))
+	attrs := []any{"bytes", usage.Bytes, "limitBytes", usage.Limit, "replicaId", s.cfg.ReplicaID}
+	switch {
+	case usage.Limit == 0:
+		return false
+	case !high && share >= highWater:
+		s.log.ErrorContext(ctx, domain.AlertAuditJournalHigh, append(attrs,
+			"next", "see why the database takes no events: reads are refused once the journal is full (runbook: OmniAuditJournalFilling)")...)
+		return true
+	case high && share < lowWater:
+		s.log.InfoContext(ctx, domain.AlertAuditJournalLow, attrs...)
+		return false
+	}
+	return high
 }
 
 // Flush moves what is left in the journal to the store. It must not run beside Run; what it leaves behind
@@ -77,6 +138,9 @@ func (s *Service) Flush(ctx context.Context) error {
 		}
 	}
 }
+
+// JournalUsage is how full the audit journal is.
+func (s *Service) JournalUsage() ports.JournalUsage { return s.cfg.Drain.Usage() }
 
 // pruneEvents deletes audit events past their retention.
 func (s *Service) pruneEvents(ctx context.Context) {

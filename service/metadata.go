@@ -24,6 +24,18 @@ func (s *Service) ensureMetadata(ctx context.Context) error {
 	})
 }
 
+// remakeMetadata makes the rows that were there at the start and are not any more: the database is another one. What
+// they told of rotations is not known here.
+func (s *Service) remakeMetadata(ctx context.Context, missing int) error {
+	if err := s.ensureMetadata(ctx); err != nil {
+		return err
+	}
+	s.served.add(s.order...)
+	s.log.ErrorContext(ctx, domain.AlertMetadataMissing, "secrets", missing, "replicaId", s.cfg.ReplicaID,
+		"next", "the rows were made anew, with rotation deadlines from today on; if the database was failed over to, bring over what the former one has (runbook: the database is another one)")
+	return nil
+}
+
 // slotNotes collects secrets of which something is to be written to the database.
 type slotNotes struct {
 	mu      sync.Mutex

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/apex-tradebill/omni-secrets/domain"
+	"github.com/apex-tradebill/omni-secrets/ports"
 )
 
 // followReplicas takes over what other replicas change: rotations, overrides that they apply and end, and refreshes.
@@ -51,8 +52,17 @@ func (s *Service) followOverrides(ctx context.Context) error {
 		if here.ID == there.ID {
 			continue
 		}
+		if there.ID == "" && here.ActiveAt(time.Now()) {
+			kept, err := s.putBack(ctx, here)
+			if err != nil {
+				return err
+			}
+			if kept {
+				continue
+			}
+		}
 		value := s.reopen(ctx, there)
-		there.Envelope.Ciphertext = ""
+		there = there.Held(time.Now())
 		sl.change(func(v *view) { v.override, v.value = there, value })
 		s.served.add(sl)
 		if here.ID != "" {
@@ -62,6 +72,28 @@ func (s *Service) followOverrides(ctx context.Context) error {
 	}
 	s.wakeExpiries()
 	return nil
+}
+
+// putBack stores an override that is served here and that the database does not know at all, as after a failover to one
+// that lags behind or is empty: it would be lost with the next restart, and other replicas would not serve it. It
+// reports false when the database knows of the override's end. What another replica has put back meanwhile is kept too.
+func (s *Service) putBack(ctx context.Context, o domain.Override) (kept bool, err error) {
+	known, open, err := s.cfg.Overrides.FindOverride(ctx, o.ID)
+	if err != nil || known {
+		return open, err
+	}
+	e := s.event(Call{}, domain.ActionBreakGlassApply, o.Envelope.Type, domain.ResultSuccess)
+	e.Actor, e.Version, e.Source, e.Reason = domain.Automation, o.ID, domain.SourceBreakGlass, "put back: the database did not know it"
+	err = s.cfg.Overrides.ApplyOverride(ctx, o, e, func(former domain.Override) domain.Event {
+		return s.clearEvent(Call{}, former, domain.EndReplaced)
+	})
+	if errors.Is(err, ports.ErrReplay) { // another replica was faster
+		return true, nil
+	}
+	s.log.LogAttrs(ctx, slog.LevelError, domain.AlertBreakGlassUnknown, append(s.overrideAttrs(Call{}, o),
+		slog.Bool("putBack", err == nil), slog.Any("err", err),
+		slog.String("next", "see which database this is: if it was failed over to, what the former one has and this one lacks must be brought over (runbook: the database is another one)"))...)
+	return true, err
 }
 
 // reopen decrypts an override that was applied by another replica, or before this process started. It is zero

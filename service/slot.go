@@ -124,7 +124,7 @@ func (sl *slot) wakeWatches() {
 func (sl *slot) nextTurn(now time.Time) time.Time {
 	v := sl.snapshot()
 	next := sl.policy.NextTurn(v.state, now)
-	if end := v.override.ExpiresAt; v.overridden(now) && (next.IsZero() || end.Before(next)) {
+	if end := now.Add(v.override.Remaining(now)); v.overridden(now) && (next.IsZero() || end.Before(next)) {
 		next = end
 	}
 	if v.replaceBy.After(now) && (next.IsZero() || v.replaceBy.Before(next)) {
@@ -166,7 +166,7 @@ func (sl *slot) servableUntil(v *view, now time.Time) time.Time {
 	if !v.replaceBy.IsZero() && v.replaceBy.Before(until) {
 		until = v.replaceBy
 	}
-	if end := v.override.ExpiresAt; v.overridden(now) && end.After(until) {
+	if end := now.Add(v.override.Remaining(now)); v.overridden(now) && end.After(until) {
 		until = end
 	}
 	return until

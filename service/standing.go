@@ -28,12 +28,21 @@ func (s *Service) followRotations(ctx context.Context) error {
 	for _, st := range list {
 		there[st.Type] = st
 	}
-	changed := false
+	changed, missing := false, 0
 	for _, sl := range s.order {
-		if st, ok := there[sl.entry.Type]; ok && st != sl.snapshot().standing {
+		st, ok := there[sl.entry.Type]
+		if !ok {
+			missing++
+		} else if st != sl.snapshot().standing {
 			s.adopt(sl, st)
 			changed = true
 		}
+	}
+	if missing > 0 && s.started.Load() {
+		if err := s.remakeMetadata(ctx, missing); err != nil {
+			return err
+		}
+		changed = true
 	}
 	if changed { // the deadlines have moved too
 		return s.readMetadata(ctx)

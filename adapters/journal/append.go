@@ -56,7 +56,7 @@ func (j *Journal) join(e *domain.Event) (b *batch, first bool, err error) {
 	if j.closed {
 		return nil, false, os.ErrClosed
 	}
-	if j.bytes+j.reserved >= j.maxBytes {
+	if j.bytes+j.aside.bytes+j.reserved >= j.maxBytes {
 		return nil, false, ports.ErrJournalFull
 	}
 

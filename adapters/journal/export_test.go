@@ -1,6 +1,10 @@
 package journal
 
-import "github.com/apex-tradebill/omni-secrets/domain"
+import (
+	"os"
+
+	"github.com/apex-tradebill/omni-secrets/domain"
+)
 
 // For the tests of the record format.
 var (
@@ -33,4 +37,12 @@ func Joined(j *Journal) int {
 		return 0
 	}
 	return j.batch.events
+}
+
+// ReplaceSegment makes Append write to another file, and returns the one before.
+func ReplaceSegment(j *Journal, f *os.File) (before *os.File) {
+	j.writing.Lock()
+	defer j.writing.Unlock()
+	before, j.file = j.file, f
+	return before
 }

@@ -3,6 +3,7 @@ package journal
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -12,9 +13,10 @@ import (
 
 // Inspection is what a look at the directory of a journal finds.
 type Inspection struct {
-	InUse   bool  // a process has the journal open
-	Bytes   int64 // of the segments, drained ones that are not removed yet included
-	Corrupt int   // segments that were set aside, for somebody to look into
+	InUse    bool  // a process has the journal open
+	Bytes    int64 // of the segments, drained ones that are not removed yet included, and of what was set aside
+	Corrupt  int   // segments that were set aside, for somebody to look into
+	SetAside int   // events that the database refused
 }
 
 // Inspect looks at the journal in dir and writes nothing. A directory that is missing is fs.ErrNotExist. It takes
@@ -27,6 +29,14 @@ func Inspect(dir string) (Inspection, error) {
 	}
 	for _, entry := range entries {
 		name := entry.Name()
+		if name == asideFile {
+			aside, err := inspectAside(filepath.Join(dir, name))
+			if err != nil {
+				return found, fmt.Errorf("journal: inspect: %w", err)
+			}
+			found.SetAside = aside.events
+			found.Bytes += aside.bytes
+		}
 		if !strings.HasPrefix(name, segmentPrefix) {
 			continue
 		}
@@ -41,6 +51,19 @@ func Inspect(dir string) (Inspection, error) {
 		return found, fmt.Errorf("journal: inspect: %w", err)
 	}
 	return found, nil
+}
+
+func inspectAside(path string) (aside, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return aside{}, err
+	}
+	defer f.Close()
+	found, err := count(f, new(lines))
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		err = nil // one is being written
+	}
+	return found, err
 }
 
 func inUse(lock string) (bool, error) {

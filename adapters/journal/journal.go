@@ -7,6 +7,8 @@
 //	events-000000000007.log   a segment: one record a line, CRC32C of the JSON in hex, a space, the JSON
 //	cursor                    how far the segments were drained, a record as well
 //	*.log.corrupt             a drained segment that had records which cannot be read
+//	rejected.log              events that the database refuses for what is in them, as in a segment
+//	rejected.retry            the same, given back by an operator: the next start makes it a segment
 //
 // Every start begins a new segment, and a full segment is followed by the next, so that only one is written
 // and a crash can leave a torn record at the end of a segment only, and with Sync the zeros that were to be overwritten.
@@ -45,8 +47,8 @@ type Config struct {
 	// the death of the process.
 	Sync bool
 
-	// MaxBytes is how much may wait to be committed before Append refuses with ports.ErrJournalFull; 0 means
-	// DefaultMaxBytes. The directory may hold up to SegmentBytes more, of events that were committed.
+	// MaxBytes is how much may wait to be committed, or be set aside, before Append refuses with ports.ErrJournalFull;
+	// 0 means DefaultMaxBytes. The directory may hold up to SegmentBytes more, of events that were committed.
 	MaxBytes int64
 
 	// SegmentBytes is the size of a segment, exceeded only by a single batch; 0 means DefaultSegmentBytes.
@@ -103,6 +105,7 @@ type Journal struct {
 	waiting  int       // events behind drained
 	bytes    int64     // of the segments behind drained
 	oldest   time.Time // of the waiting events, by their order
+	aside    aside
 }
 
 var (

@@ -13,6 +13,12 @@ func (j *Journal) restore() error {
 	if err != nil {
 		return err
 	}
+	if err := j.takeBack(cursor); err != nil {
+		return err
+	}
+	if err := j.countAside(); err != nil {
+		return err
+	}
 	segments, last, err := j.findSegments()
 	if err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/apex-tradebill/omni-secrets/domain"
+	"github.com/apex-tradebill/omni-secrets/ports"
 )
 
 type storedEvent struct {
@@ -31,6 +32,11 @@ func (s *Store) InsertEvents(ctx context.Context, events []domain.Event) error {
 	defer s.mu.Unlock()
 	if err := s.outage.check(ctx); err != nil {
 		return err
+	}
+	for _, e := range events {
+		if !slices.Contains(domain.Actions, e.Action) { // as the CHECK of a real table
+			return fmt.Errorf("memory: action %q: %w", e.Action, ports.ErrEventRejected)
+		}
 	}
 	for _, e := range events {
 		if !s.eventIDs[e.ID] {

@@ -17,6 +17,7 @@ type Journal struct {
 	events   []domain.Event // appended, oldest first
 	drained  int            // how many of them were committed
 	returned int            // how many of the rest the last Next returned
+	aside    []domain.Event // set aside
 	grown    chan struct{}  // closed at the next Append
 }
 
@@ -98,4 +99,26 @@ func (j *Journal) Backlog() (events int, oldest time.Time) {
 		return 0, time.Time{}
 	}
 	return len(rest), rest[0].RecordedAt
+}
+
+// SetAside implements ports.JournalReader.
+func (j *Journal) SetAside(events []domain.Event) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.aside = append(j.aside, events...)
+	return nil
+}
+
+// Aside returns the events that were set aside.
+func (j *Journal) Aside() []domain.Event {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return slices.Clone(j.aside)
+}
+
+// Usage implements ports.JournalReader. There is no limit, and an event has no size.
+func (j *Journal) Usage() ports.JournalUsage {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return ports.JournalUsage{SetAside: len(j.aside)}
 }

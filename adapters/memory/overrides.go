@@ -103,6 +103,17 @@ func (s *Store) OpenOverrides(ctx context.Context) ([]domain.Override, error) {
 	return open, nil
 }
 
+// FindOverride implements ports.Overrides.
+func (s *Store) FindOverride(ctx context.Context, id string) (known, open bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.outage.check(ctx); err != nil {
+		return false, false, err
+	}
+	o := s.overrides[id]
+	return o != nil, o != nil && !o.ended, nil
+}
+
 func (s *Store) open(t domain.SecretType) *override {
 	for _, o := range s.overrides {
 		if !o.ended && o.Envelope.Type == t {

@@ -115,6 +115,7 @@ func busy(t testing.TB) *otel.Metrics {
 				},
 			},
 			JournalEvents: 17, DrainLag: 1500 * time.Millisecond, Leader: true,
+			JournalBytes: 5202, JournalLimit: 1 << 30, SetAside: 2,
 		}
 	})
 	return m
@@ -154,6 +155,9 @@ func TestLabelsAreThoseOfTheDesign(t *testing.T) {
 		"omni_break_glass_follow_up_opened_timestamp_seconds": "secret_type",
 		"omni_audit_journal_events":                           "",
 		"omni_audit_drain_lag_seconds":                        "",
+		"omni_audit_journal_bytes":                            "",
+		"omni_audit_journal_limit_bytes":                      "",
+		"omni_audit_set_aside_events":                         "",
 		"omni_leader":                                         "",
 		"omni_build_info":                                     "goversion,revision,version",
 	}

@@ -18,6 +18,9 @@ type State struct {
 	Secrets       []SecretState
 	JournalEvents int           // audit events that are not in SQL yet
 	DrainLag      time.Duration // how long the oldest of them has waited
+	JournalBytes  int64         // that those events take, with what was set aside
+	JournalLimit  int64         // of JournalBytes: reads are refused from there on
+	SetAside      int           // audit events that the database refuses
 	Leader        bool          // this replica does the periodic jobs
 }
 
@@ -45,6 +48,7 @@ type gauges struct {
 	version, rotationDue, overdue          metric.Int64ObservableGauge
 	breakGlass, breakGlassExpiry, followUp metric.Int64ObservableGauge
 	journalEvents, leader, build           metric.Int64ObservableGauge
+	journalBytes, journalLimit, setAside   metric.Int64ObservableGauge
 }
 
 func (m *Metrics) makeGauges(meter metric.Meter, c Config) error {
@@ -71,6 +75,9 @@ func (m *Metrics) makeGauges(meter metric.Meter, c Config) error {
 	g.followUp = whole("omni_break_glass_follow_up_opened_timestamp_seconds", "When the follow-up of an override was opened, in Unix time; absent while none is open.")
 	g.journalEvents = whole("omni_audit_journal_events", "Audit events in the local journal that are not in SQL yet.")
 	g.drainLag = seconds("omni_audit_drain_lag_seconds", "How long the oldest audit event in the local journal has waited; 0 when none waits.")
+	g.journalBytes = whole("omni_audit_journal_bytes", "What those events take in the local journal, with events that were set aside.")
+	g.journalLimit = whole("omni_audit_journal_limit_bytes", "Reads are refused once omni_audit_journal_bytes reaches this.")
+	g.setAside = whole("omni_audit_set_aside_events", "Audit events that the database refuses for what is in them, kept beside the local journal.")
 	g.leader = whole("omni_leader", "1 on the replica that does the periodic jobs, else 0.")
 	g.build = whole("omni_build_info", "Always 1; the labels say which build this is.")
 	if err := errors.Join(errs...); err != nil {
@@ -116,6 +123,9 @@ func (g gauges) observe(o metric.Observer, s State) {
 	}
 	o.ObserveInt64(g.journalEvents, int64(s.JournalEvents))
 	o.ObserveFloat64(g.drainLag, s.DrainLag.Seconds())
+	o.ObserveInt64(g.journalBytes, s.JournalBytes)
+	o.ObserveInt64(g.journalLimit, s.JournalLimit)
+	o.ObserveInt64(g.setAside, int64(s.SetAside))
 	o.ObserveInt64(g.leader, oneIf(s.Leader))
 }
 

@@ -130,7 +130,7 @@ func (s *Store) InsertEvents(ctx context.Context, events []domain.Event) error {
 	if len(events) == 0 {
 		return nil
 	}
-	return s.write(ctx, "insert audit events", func(ctx context.Context, tx pgx.Tx) error {
+	return rejected(s.write(ctx, "insert audit events", func(ctx context.Context, tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, createStaging); err != nil {
 			return err
 		}
@@ -139,7 +139,7 @@ func (s *Store) InsertEvents(ctx context.Context, events []domain.Event) error {
 		}
 		_, err := tx.Exec(ctx, insertStaged)
 		return err
-	})
+	}))
 }
 
 // stagingRows are the rows of stagingColumns. Each is written before the next one is asked for, into the same slice.

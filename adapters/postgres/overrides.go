@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/jackc/pgx/v5"
 
@@ -137,6 +138,22 @@ WHERE ended_at IS NULL`
 // OpenOverrides implements ports.Overrides. They are ordered by type.
 func (s *Store) OpenOverrides(ctx context.Context) ([]domain.Override, error) {
 	return read(ctx, s, "list open overrides", scanOverride, selectOpen+` ORDER BY secret_type`)
+}
+
+const findOverride = `SELECT ended_at IS NULL FROM omni_break_glass_overrides WHERE id = $1`
+
+// FindOverride implements ports.Overrides.
+func (s *Store) FindOverride(ctx context.Context, id string) (known, open bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, s.pace.call)
+	defer cancel()
+	err = s.pool.QueryRow(ctx, findOverride, id).Scan(&open)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return false, false, nil
+	}
+	if err != nil {
+		return false, false, fmt.Errorf("postgres: find an override: %w", explain(err))
+	}
+	return true, open, nil
 }
 
 func scanOverride(row pgx.Row, o *domain.Override) error {

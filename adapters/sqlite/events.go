@@ -91,7 +91,7 @@ func (s *Store) InsertEvents(ctx context.Context, events []domain.Event) error {
 		return nil
 	}
 	defer s.erase(ctx)
-	return s.write(ctx, "insert audit events", func(tx *sql.Tx) error {
+	return rejected(s.write(ctx, "insert audit events", func(tx *sql.Tx) error {
 		left := events
 		args := make([]any, min(len(events), rowsOfInserts[0])*eventColumnCount)
 		for _, rows := range rowsOfInserts {
@@ -102,7 +102,7 @@ func (s *Store) InsertEvents(ctx context.Context, events []domain.Event) error {
 			left = left[n:]
 		}
 		return nil
-	})
+	}))
 }
 
 // insertByRows stores events, a multiple of rows, that many by one statement. args has room for one.

@@ -144,6 +144,20 @@ func (s *Store) OpenOverrides(ctx context.Context) ([]domain.Override, error) {
 	return open, nil
 }
 
+const findOverride = `SELECT ended_at IS NULL FROM omni_break_glass_overrides WHERE id = ?`
+
+// FindOverride implements ports.Overrides.
+func (s *Store) FindOverride(ctx context.Context, id string) (known, open bool, err error) {
+	err = s.readers.QueryRowContext(ctx, findOverride, id).Scan(&open)
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, false, nil
+	}
+	if err != nil {
+		return false, false, fmt.Errorf("sqlite: find an override: %w", explain(err))
+	}
+	return true, open, nil
+}
+
 func scanOverride(row interface{ Scan(...any) error }, o *domain.Override) error {
 	return row.Scan(&o.ID, &o.Envelope.Type, &o.EnvelopeKind, &o.Envelope.Ciphertext, &o.Digest,
 		(*timestamp)(&o.ExpiresAt), &o.Envelope.ExpiresAt, (*text)(&o.Reason),

@@ -310,5 +310,7 @@ func stateOf(s *service.Service, now time.Time) otel.State {
 		})
 	}
 	state.JournalEvents, state.DrainLag = s.JournalBacklog(now)
+	journal := s.JournalUsage()
+	state.JournalBytes, state.JournalLimit, state.SetAside = journal.Bytes, journal.Limit, journal.SetAside
 	return state
 }

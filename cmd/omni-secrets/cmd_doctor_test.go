@@ -358,6 +358,11 @@ func TestDoctorLooksAtTheJournal(t *testing.T) {
 		p.write("journal/events-000000000001.log.corrupt", "")
 		p.examine().want(t, exitOK, "warning  journal: ", "damaged files that end in .corrupt: 1 in ", "next: look into them")
 	})
+	t.Run("with events that the database refused", func(t *testing.T) {
+		p := newPatient(t)
+		p.write("journal/rejected.log", "a record\nanother\n")
+		p.examine().want(t, exitOK, "warning  journal: ", "events that the database refused: 2 in rejected.log of ", "next: mend what refuses them")
+	})
 	t.Run("nearly full", func(t *testing.T) {
 		p := newPatient(t)
 		p.write("journal/events-000000000001.log", strings.Repeat(".", 600<<10))

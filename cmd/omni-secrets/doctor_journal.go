@@ -32,6 +32,9 @@ func checkJournal(c config) finding {
 	case seen.Corrupt > 0:
 		return found(journalCheck, verdictWarning, "damaged files that end in .corrupt: %d in %s", seen.Corrupt, c.JournalDir).
 			try("look into them (runbook: the journal is damaged)")
+	case seen.SetAside > 0:
+		return found(journalCheck, verdictWarning, "events that the database refused: %d in rejected.log of %s", seen.SetAside, c.JournalDir).
+			try("mend what refuses them and give them back (runbook: events that the database refuses)")
 	case seen.InUse:
 		return checkSpace(c, c.JournalDir, seen.Bytes, "a running server has it open, as it should")
 	}

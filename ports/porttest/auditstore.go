@@ -1,6 +1,8 @@
 package porttest
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -24,6 +26,7 @@ func RunAuditStore(t *testing.T, create func(t *testing.T) ports.AuditStore) {
 		{"an empty batch is stored", eventsEmptyBatch},
 		{"events that are stored already are left as they are", eventsIdempotent},
 		{"an event that is twice in a batch is stored once", eventsTwiceInBatch},
+		{"an event of no known action is refused for its content, with its batch", eventsRejected},
 		{"overlapping batches at the same time store each event once", eventsRace},
 		{"filters select", eventsFiltered},
 		{"the last stored comes first, whenever it was recorded", eventsOrder},
@@ -117,6 +120,22 @@ func eventsIdempotent(t *testing.T, s ports.AuditStore) {
 func eventsTwiceInBatch(t *testing.T, s ports.AuditStore) {
 	insert(t, s, numbered(1), numbered(2), numbered(1))
 	wantEvents(t, s, numbered(1), numbered(2))
+}
+
+func eventsRejected(t *testing.T, s ports.AuditStore) {
+	unknown := with(numbered(2), func(e *domain.Event) { e.Action = "nonsense" })
+	err := s.InsertEvents(t.Context(), []domain.Event{numbered(1), unknown, numbered(3)})
+	if !errors.Is(err, ports.ErrEventRejected) {
+		t.Errorf("InsertEvents: %v, want ErrEventRejected", err)
+	}
+	if got := list(t, s, domain.EventFilter{}).Events; len(got) != 0 {
+		t.Errorf("%v of the batch are stored, want none", seqs(got))
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.InsertEvents(gone, []domain.Event{numbered(1)}); err == nil || errors.Is(err, ports.ErrEventRejected) {
+		t.Errorf("InsertEvents of a caller that is gone: %v, want an error that is not ErrEventRejected", err)
+	}
 }
 
 func eventsRace(t *testing.T, s ports.AuditStore) {

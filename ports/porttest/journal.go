@@ -39,6 +39,7 @@ func RunAuditJournal(t *testing.T, create func(t *testing.T) (j Journal, reopen 
 		{"Next gives up when its context ends", journalGivesUp},
 		{"the backlog counts what is not committed", journalBacklog},
 		{"the backlog outlives the process", journalBacklogOutlives},
+		{"what was set aside is counted and does not come back", journalSetAside},
 		{"concurrent appends are all kept, each appender's in order", journalConcurrent},
 		{"a reader keeps up with concurrent appends", journalReadWhileAppending},
 	}
@@ -228,6 +229,21 @@ func journalBacklogOutlives(t *testing.T, j Journal, reopen func() Journal) {
 	appendTo(t, j, numbered(3))
 	if n, _ := j.Backlog(); n < 1 {
 		t.Errorf("backlog of %d, want 1 or more", n)
+	}
+}
+
+func journalSetAside(t *testing.T, j Journal, reopen func() Journal) {
+	appendTo(t, j, numbered(1), numbered(2), numbered(3))
+	events := next(t, j, 2)
+	if err := j.SetAside(events[:1]); err != nil {
+		t.Fatalf("SetAside: %v", err)
+	}
+	commit(t, j)
+	wantSeqs(t, next(t, j, 5), 3)
+	j = reopen()
+	wantSeqs(t, next(t, j, 5), 3)
+	if got := j.Usage().SetAside; got != 1 {
+		t.Errorf("%d events are set aside, want 1", got)
 	}
 }
 

@@ -36,6 +36,7 @@ func RunOverrides(t *testing.T, create func(t *testing.T) State) {
 		{"of overrides applied together the last one stays open and each other has its end", applyRaceType},
 		{"ending reports true once and stores its event once", endOnce},
 		{"ending an unknown override reports false and stores nothing", endUnknown},
+		{"an override is known once it was applied, open until its end", overrideKnown},
 		{"an override that was replaced cannot be ended", endReplaced},
 		{"an event that cannot be stored leaves the override open", endAtomic},
 		{"of replicas that end the same override one gets true", endRace},
@@ -336,6 +337,20 @@ func endOnce(t *testing.T, s State) {
 func endUnknown(t *testing.T, s State) {
 	end(t, s, "unknown", domain.EndCleared, cleared(1), false)
 	wantEvents(t, s)
+}
+
+func overrideKnown(t *testing.T, s State) {
+	find := func(wantKnown, wantOpen bool) {
+		t.Helper()
+		if known, open, err := s.FindOverride(t.Context(), "override-1"); err != nil || known != wantKnown || open != wantOpen {
+			t.Errorf("FindOverride: known %v, open %v, %v; want %v and %v", known, open, err, wantKnown, wantOpen)
+		}
+	}
+	find(false, false)
+	apply(t, s, override(1), applied(1))
+	find(true, true)
+	end(t, s, "override-1", domain.EndCleared, cleared(2), true)
+	find(true, false)
 }
 
 func endReplaced(t *testing.T, s State) {

@@ -1,0 +1,249 @@
+package service_test
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/apex-tradebill/omni-secrets/adapters/memory"
+	"github.com/apex-tradebill/omni-secrets/domain"
+	"github.com/apex-tradebill/omni-secrets/ports"
+	"github.com/apex-tradebill/omni-secrets/service"
+)
+
+// database is a store that can be exchanged for another one, as a failover does.
+type database struct {
+	*memory.Store
+	other atomic.Pointer[memory.Store]
+}
+
+func (d *database) now() *memory.Store {
+	if other := d.other.Load(); other != nil {
+		return other
+	}
+	return d.Store
+}
+
+func (d *database) EnsureMetadata(ctx context.Context, rows []domain.Metadata, event func(domain.SecretType) domain.Event) error {
+	return d.now().EnsureMetadata(ctx, rows, event)
+}
+
+func (d *database) ListMetadata(ctx context.Context) ([]domain.Metadata, error) {
+	return d.now().ListMetadata(ctx)
+}
+
+func (d *database) RecordServed(ctx context.Context, accounts []domain.Account) error {
+	return d.now().RecordServed(ctx, accounts)
+}
+
+func (d *database) ApplyOverride(ctx context.Context, o domain.Override, e domain.Event, ended func(domain.Override) domain.Event) error {
+	return d.now().ApplyOverride(ctx, o, e, ended)
+}
+
+func (d *database) EndOverride(ctx context.Context, id string, end domain.OverrideEnd, e domain.Event) (bool, error) {
+	return d.now().EndOverride(ctx, id, end, e)
+}
+
+func (d *database) OpenOverrides(ctx context.Context) ([]domain.Override, error) {
+	return d.now().OpenOverrides(ctx)
+}
+
+func (d *database) FindOverride(ctx context.Context, id string) (known, open bool, err error) {
+	return d.now().FindOverride(ctx, id)
+}
+
+func (d *database) Standings(ctx context.Context) ([]domain.Standing, error) {
+	return d.now().Standings(ctx)
+}
+
+func (d *database) InsertEvents(ctx context.Context, events []domain.Event) error {
+	return d.now().InsertEvents(ctx, events)
+}
+
+// failOver exchanges the store for an empty one and lets everybody know of it.
+func (d *database) failOver() *memory.Store {
+	standby := memory.New()
+	d.other.Store(standby)
+	d.FailWith(nil) // which announces a change
+	return standby
+}
+
+func newFailover(t *testing.T) (a, b *fixture, d *database) {
+	t.Helper()
+	d = &database{Store: memory.New()}
+	replica := func(id string) *fixture {
+		return newFixture(t, func(c *service.Config) {
+			c.Metadata, c.Overrides, c.Rotations, c.FollowUps, c.Audit, c.Replicas = d, d, d, d, d, d
+			c.ReplicaID = id
+		})
+	}
+	return replica("a"), replica("b"), d
+}
+
+func TestOverrideIsPutBackIntoADatabaseThatDoesNotKnowIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b, d := newFailover(t)
+		defer a.run()()
+		defer b.run()()
+		o := a.apply("injected", 25*time.Minute)
+		synctest.Wait()
+
+		standby := d.failOver()
+		synctest.Wait()
+		a.wantServed(apiKey, "injected", domain.SourceBreakGlass, false)
+		b.wantServed(apiKey, "injected", domain.SourceBreakGlass, false)
+		open, err := standby.OpenOverrides(t.Context())
+		if err != nil || len(open) != 1 || open[0].ID != o.ID || open[0].Envelope.Ciphertext != "sealed:injected" {
+			t.Fatalf("open in the standby: %+v, %v", open, err)
+		}
+		if told := len(a.logs.named(domain.AlertBreakGlassUnknown)) + len(b.logs.named(domain.AlertBreakGlassUnknown)); told != 1 {
+			t.Errorf("%d alerts %s of two replicas, want one", told, domain.AlertBreakGlassUnknown)
+		}
+		rows, err := standby.ListMetadata(t.Context())
+		if err != nil || len(rows) != 2 {
+			t.Errorf("metadata of the standby: %v, %v; want a row for each secret", rows, err)
+		}
+
+		a.at(26 * time.Minute)
+		a.wantServed(apiKey, "key-1", "gsm", false)
+		b.wantServed(apiKey, "key-1", "gsm", false)
+		clears := 0
+		for _, e := range standby.Events() {
+			if e.Action == domain.ActionBreakGlassClear {
+				clears++
+			}
+		}
+		if clears != 1 {
+			t.Errorf("%d clear events in the standby, want 1", clears)
+		}
+	})
+}
+
+func TestOverrideThatCannotBePutBackIsServedToItsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, _, d := newFailover(t)
+		defer a.run()()
+		a.apply("injected", 25*time.Minute)
+		synctest.Wait()
+		standby := memory.New()
+		standby.FailWith(errors.New("relation does not exist"))
+		d.other.Store(standby)
+		d.FailWith(nil)
+		synctest.Wait()
+		a.at(24 * time.Minute)
+		a.wantServed(apiKey, "injected", domain.SourceBreakGlass, false)
+		a.at(25 * time.Minute)
+		a.wantServed(apiKey, "key-1", "gsm", false)
+	})
+}
+
+func TestOverrideThatEndedElsewhereIsNotPutBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := newReplicas(t)
+		defer a.run()()
+		defer b.run()()
+		a.apply("injected", 25*time.Minute)
+		synctest.Wait()
+		if err := b.ClearOverride(t.Context(), operator, apiKey); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		a.wantServed(apiKey, "key-1", "gsm", false)
+		a.wantLogged(domain.AlertBreakGlassUnknown, 0)
+	})
+}
+
+func TestDrainSetsAsideWhatTheDatabaseRefusesAndStoresTheRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, b, _ := newBatchesFixture(t)
+		for seq := range uint64(3000) {
+			e := domain.Event{
+				ID: domain.EventID{Start: 7, Seq: seq}, Action: domain.ActionRead, Actor: domain.Automation,
+				Result: domain.ResultSuccess, RecordedAt: time.Now(),
+			}
+			if seq == 1234 || seq == 1235 || seq == 2999 {
+				e.Action = "nonsense"
+			}
+			if err := f.journal.Append(t.Context(), e); err != nil {
+				t.Fatal(err)
+			}
+		}
+		defer f.run()()
+		f.at(time.Second)
+		var aside []uint64
+		for _, e := range f.journal.Aside() {
+			aside = append(aside, e.ID.Seq)
+		}
+		if diff := cmp.Diff([]uint64{1234, 1235, 2999}, aside); diff != "" {
+			t.Errorf("set aside (-want +got):\n%s", diff)
+		}
+		if got := len(f.recorded(domain.ActionRead)); got != 2997 {
+			t.Errorf("%d events are stored, want the other 2997", got)
+		}
+		if n, _ := f.JournalBacklog(time.Now()); n != 0 {
+			t.Errorf("%d events wait", n)
+		}
+		if calls := len(b.all()); calls > 80 {
+			t.Errorf("%d calls of the store; three events are found by halving", calls)
+		}
+		f.wantLogged(domain.AlertAuditEventSetAside, 3)
+	})
+}
+
+// An outage in the middle of the search sets nothing aside, and leaves nothing out.
+func TestDrainSetsNothingAsideForAnOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, _, appendEvents := newBatchesFixture(t)
+		defer f.run()()
+		f.store.FailWith(errors.New("disk full"))
+		appendEvents(10)
+		f.at(time.Minute)
+		if got := f.journal.Aside(); len(got) != 0 {
+			t.Errorf("set aside: %v", got)
+		}
+		f.store.FailWith(nil)
+		f.at(2 * time.Minute)
+		if got := len(f.recorded(domain.ActionRead)); got != 10 {
+			t.Errorf("%d events are stored, want 10", got)
+		}
+	})
+}
+
+// filling is a journal that says of itself how full it is.
+type filling struct {
+	*memory.Journal
+	bytes atomic.Int64
+}
+
+func (j *filling) Usage() ports.JournalUsage {
+	return ports.JournalUsage{Bytes: j.bytes.Load(), Limit: 1000}
+}
+
+func TestJournalThatFillsUpIsToldOfOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j := &filling{Journal: memory.NewJournal()}
+		f := newFixture(t, func(c *service.Config) { c.Journal, c.Drain = j, j })
+		defer f.run()()
+		at := func(d time.Duration, bytes int64, high, low int) {
+			t.Helper()
+			j.bytes.Store(bytes)
+			if _, err := f.read(apiKey); err != nil {
+				t.Fatal(err)
+			}
+			f.at(d)
+			f.wantLogged(domain.AlertAuditJournalHigh, high)
+			f.wantLogged(domain.AlertAuditJournalLow, low)
+		}
+		at(1*time.Second, 499, 0, 0)
+		at(2*time.Second, 500, 1, 0)
+		at(3*time.Second, 999, 1, 0)
+		at(4*time.Second, 450, 1, 0)
+		at(5*time.Second, 399, 1, 1)
+		at(6*time.Second, 501, 2, 1)
+	})
+}
