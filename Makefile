@@ -15,7 +15,7 @@ benchstat := go tool -modfile=tools/go.mod benchstat
 
 .PHONY: help
 help: ## Show this
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## Build the programs into bin/, with VERSION in them
@@ -64,6 +64,22 @@ drill: ## Break what the programs depend on, in the long form: 5 to 15 minutes
 proto: ## Check the wire contract (proto/) and generate gen/ from it
 	.ci/proto
 
+.PHONY: licences
+licences: ## List the licences of what is released (docs/licences.md)
+	.ci/licences
+
+.PHONY: vuln
+vuln: ## Look for known vulnerabilities, where their database can be reached
+	.ci/vuln
+
+.PHONY: release-snapshot
+release-snapshot: ## Make the files of a release in dist/, and publish nothing
+	.ci/release --snapshot
+
+.PHONY: release
+release: ## Make a release of the tag that is checked out, as a draft
+	.ci/release
+
 .PHONY: fmt
 fmt: ## Format the Go files
 	$(golangci-lint) fmt
@@ -85,4 +101,4 @@ ci: ## Run what CI runs
 
 .PHONY: clean
 clean: ## Remove what these commands made
-	rm -rf bin coverage.out *.test *.pprof
+	rm -rf bin dist .release coverage.out *.test *.pprof

@@ -94,8 +94,8 @@ type Principal struct {
 	Scopes  Scope
 }
 
-// Allows reports whether the principal has the scope.
-func (p Principal) Allows(s Scope) bool { return p.Scopes&s == s }
+// Allows reports whether the principal has the scope. Nobody has none: what says no scope is closed, not open.
+func (p Principal) Allows(s Scope) bool { return s != 0 && p.Scopes&s == s }
 
 // Actor is how the audit trail names the principal: an operator when its token opens any operators' endpoint.
 func (p Principal) Actor() Actor {

@@ -162,6 +162,15 @@ func TestScopes(t *testing.T) {
 	}
 }
 
+// TestNoScopeOpensNothing is about an endpoint for which somebody forgot to say which scope it needs.
+func TestNoScopeOpensNothing(t *testing.T) {
+	for _, p := range []domain.Principal{{}, {Subject: "ops", Scopes: domain.ScopeOps}} {
+		if p.Allows(0) {
+			t.Errorf("%+v may call what asks for no scope", p)
+		}
+	}
+}
+
 func TestActorOfAPrincipal(t *testing.T) {
 	for _, c := range []struct {
 		principal domain.Principal
