@@ -219,7 +219,7 @@ func TestProjectThatIsNotSet(t *testing.T) {
 }
 
 func TestProjectThatPointsElsewhere(t *testing.T) {
-	for _, project := range []string{"p/secrets/other", "p q", "../p", "${HOME}", "P"} {
+	for _, project := range []string{"p/secrets/other", "p q", "../p", "${HOME}", "P", "000000000a", "a-"} {
 		t.Run(project, func(t *testing.T) {
 			_, err := catalogfile.Parse(catalogfile.Default(), env("GCP_PROJECT_ID", project))
 			if want := fmt.Sprintf("GCP_PROJECT_ID is %q, which is no Google Cloud project id", project); err == nil || !strings.Contains(err.Error(), want) {
