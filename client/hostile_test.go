@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -76,6 +77,31 @@ func TestGarbageAnswers(t *testing.T) {
 			})
 		})
 	}
+}
+
+// An override that is over when it comes is not asked for without a pause.
+func TestOverrideThatIsOverIsNotAskedForAtOnce(t *testing.T) {
+	bubble(t, func(h *harness) {
+		over := &secretsv1.Secret{SecretType: apiKey, Value: []byte("over"), Version: "bg-1", Source: client.SourceBreakGlass}
+		polls := 0
+		h.omni.Wrap(func(http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+				if polls++; polls > 1000 {
+					return // it has failed already
+				}
+				w.Header().Set("Content-Type", req.Header.Get("Content-Type")) // a stream gets what is none
+				_, _ = w.Write(encode(&secretsv1.GetSecretResponse{Secret: over}))
+			})
+		})
+		h.follow(only(apiKey))
+		h.pass(time.Minute)
+		if s, err := h.Get(done(h.t), apiKey); !errors.Is(err, client.ErrUnavailable) {
+			t.Errorf("got %v, %v", s, err)
+		}
+		if polls > 150 { // the polls, and attempts at a stream, both with back-off
+			t.Errorf("%d requests in a minute", polls)
+		}
+	})
 }
 
 func TestTokenGoesNowhereElse(t *testing.T) {

@@ -43,7 +43,8 @@ func (c *Client) poll(ctx context.Context) {
 			wait = retry.next()
 		}
 		c.following.mu.Lock()
-		c.following.nextPoll = c.now() + jittered(wait)
+		c.following.polled = c.now()
+		c.following.nextPoll = c.following.polled + jittered(wait)
 		c.following.mu.Unlock()
 	}
 }
@@ -78,11 +79,12 @@ func (c *Client) at(when instant) <-chan time.Time {
 	return time.After(when - c.now())
 }
 
-// pollNow asks for the secrets without delay, if there is no stream.
+// pollNow asks for the secrets without delay, if there is no stream. A server that answers with what is over by then is
+// asked no more often than others.
 func (c *Client) pollNow() {
 	c.following.mu.Lock()
 	defer c.following.mu.Unlock()
-	c.following.nextPoll = c.now()
+	c.following.nextPoll = max(c.now(), c.following.polled+pollDelay)
 	signal(c.following.wake)
 }
 

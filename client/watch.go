@@ -20,6 +20,7 @@ type following struct {
 	mu       sync.Mutex
 	stream   *session // that confirms the secrets now; nil while there is none
 	nextPoll instant  // while there is none
+	polled   instant  // when all were asked for last
 
 	wake  chan struct{} // poll should look at this again
 	again chan struct{} // the secrets to follow are others than before

@@ -5,7 +5,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"log/slog"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -20,7 +22,15 @@ import (
 	"github.com/apex-tradebill/omni-secrets/service"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// The same sequences every time and few of them, unless -rapid.seed=N (0 for chance) or -rapid.checks=N ask for others.
+	for name, value := range map[string]string{"rapid.seed": "1", "rapid.checks": "50"} {
+		if f := flag.Lookup(name); os.Getenv(strings.ToUpper(strings.ReplaceAll(name, ".", "_"))) == "" {
+			_ = f.Value.Set(value)
+		}
+	}
+	goleak.VerifyTestMain(m)
+}
 
 const (
 	apiKey  domain.SecretType = "trading_api_key"

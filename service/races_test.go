@@ -115,6 +115,24 @@ func TestPromoteHealsAFailingSecret(t *testing.T) {
 	})
 }
 
+// A promotion heals every replica within a second, also one that waits before it asks a failing backend again.
+func TestPromoteHealsTheOtherReplica(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := newReplicas(t)
+		defer a.run()()
+		defer b.run()()
+		a.backend.Set("key", "key-2")
+		a.begin("2")
+		a.backend.Disable("key", 1)
+		a.at(10*time.Minute + 10*time.Second)
+		_, err := b.read(apiKey)
+		b.wantCode(err, domain.CodeSecretUnavailable)
+		a.promote()
+		a.at(10*time.Minute + 11*time.Second)
+		b.wantServed(apiKey, "key-2", "gsm", false)
+	})
+}
+
 // overtaken is a store in which something else happens in the middle of a call.
 type overtaken struct {
 	*memory.Store

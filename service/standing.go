@@ -58,7 +58,8 @@ func (s *Service) adopt(sl *slot, standing domain.Standing) {
 	sl.change(func(v *view) {
 		v.standing, v.replaceBy = standing, time.Time{}
 		if v.state.Value.IsZero() {
-			return // it is being fetched anyway
+			current = !v.state.Tried() // the first fetch is under way or about to begin; a later one may be half a minute off
+			return
 		}
 		current = v.state.Version == cmp.Or(standing.Pinned, standing.Newest)
 		if !standing.Follows(v.state.Version) {

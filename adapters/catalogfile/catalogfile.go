@@ -40,7 +40,7 @@ type entry struct {
 	Backend        string            `yaml:"backend"`
 	Reference      string            `yaml:"reference"`
 	Version        string            `yaml:"version"`
-	RotationMonths int               `yaml:"rotationMonths"`
+	RotationMonths whole             `yaml:"rotationMonths"`
 	Readers        []string          `yaml:"readers"`
 	Policy         policy            `yaml:"policy"`
 	Validators     []validator       `yaml:"validators"`
@@ -66,10 +66,20 @@ func (d *duration) UnmarshalYAML(node *yaml.Node) error {
 	return nil
 }
 
+// whole is a number that the decoder may not round: it makes 1 of 1.5.
+type whole int
+
+func (w *whole) UnmarshalYAML(node *yaml.Node) error {
+	if node.ShortTag() != "!!int" {
+		return &yaml.TypeError{Errors: []string{fmt.Sprintf("line %d: %q is not a whole number", node.Line, node.Value)}}
+	}
+	return node.Decode((*int)(w))
+}
+
 func (e entry) domain() domain.Entry {
 	return domain.Entry{
 		Type: e.Type, Backend: e.Backend, Reference: e.Reference, Version: e.Version, Owner: e.Owner,
-		RotationMonths: e.RotationMonths, Readers: e.Readers,
+		RotationMonths: int(e.RotationMonths), Readers: e.Readers,
 		TTL: time.Duration(e.Policy.TTL), MaxStale: time.Duration(e.Policy.MaxStale), DeniedGrace: time.Duration(e.Policy.DeniedGrace),
 		Validators: validators(e.Validators),
 	}

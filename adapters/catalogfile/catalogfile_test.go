@@ -148,7 +148,8 @@ func TestFilesThatAreRefused(t *testing.T) {
 		"a field in another case":   {file("Reference: r"), []string{"line 7: field Reference not found"}},
 		"a field twice":             {file("reference: r", "owner: Other"), []string{`line 8: mapping key "owner" already defined at line 3`}},
 		"secrets twice":             {good + good, []string{`mapping key "secrets" already defined at line 1`}},
-		"a number as text":          {strings.Replace(good, "12", "twelve", 1), []string{"line 6: cannot unmarshal"}},
+		"a number as text":          {strings.Replace(good, "12", "twelve", 1), []string{`line 6: "twelve" is not a whole number`}},
+		"a month and a half":        {strings.Replace(good, "12", "1.5", 1), []string{`line 6: "1.5" is not a whole number`}},
 		"readers as text":           {file("reference: r", "readers: me"), []string{"line 8: cannot unmarshal"}},
 		"a duration without a unit": {file("reference: r", "policy:", "  ttl: 300"), []string{`line 9: "300" is not a positive duration`}},
 		"a duration of zero":        {file("reference: r", "policy: {maxStale: 0s}"), []string{`line 8: "0s" is not a positive duration`}},
@@ -158,7 +159,7 @@ func TestFilesThatAreRefused(t *testing.T) {
 		"an unknown validator":      {file("reference: r", "validators:", "  - formt: {minLength: 1}"), []string{"line 9: field formt not found"}},
 		"an unknown rule":           {file("reference: r", "validators:", "  - format: {minLenght: 1}"), []string{"line 9: field minLenght not found"}},
 		"a timeout of zero":         {file("reference: r", "validators:", "  - webhook:", "      timeout: 0s"), []string{`line 10: "0s" is not a positive duration`}},
-		"a status as text":          {file("reference: r", "validators:", "  - httpProbe: {expectStatus: [ok]}"), []string{"line 9: cannot unmarshal"}},
+		"a status as text":          {file("reference: r", "validators:", "  - httpProbe: {expectStatus: [ok, 200.5]}"), []string{`line 9: "ok" is not a whole number`, `line 9: "200.5" is not a whole number`}},
 		"no rule":                   {file("reference: r", "validators: [{}, {format: }]"), []string{"validator 1: it must be exactly one of format, webhook and httpProbe (line 2)", "validator 2: it must be"}},
 		"two rules in one":          {file("reference: r", "validators: [{format: {minLength: 1}, webhook: {url: 'https://h/'}}]"), []string{"validator 1: it must be exactly one"}},
 		"several wrong rules":       {file("reference: r", "validators: [{format: {pattern: '('}}, {webhook: {timeout: 11s}}]"), []string{"validator 1: pattern: missing closing )", "validator 2: url is missing (line 2)", "validator 2: timeout is 11s"}},
@@ -218,7 +219,7 @@ func TestProjectThatIsNotSet(t *testing.T) {
 }
 
 func TestProjectThatPointsElsewhere(t *testing.T) {
-	for _, project := range []string{"p/secrets/other", "p q", "../p", "${HOME}", "P"} {
+	for _, project := range []string{"p/secrets/other", "p q", "../p", "${HOME}", "P", "000000000a", "a-"} {
 		t.Run(project, func(t *testing.T) {
 			_, err := catalogfile.Parse(catalogfile.Default(), env("GCP_PROJECT_ID", project))
 			if want := fmt.Sprintf("GCP_PROJECT_ID is %q, which is no Google Cloud project id", project); err == nil || !strings.Contains(err.Error(), want) {

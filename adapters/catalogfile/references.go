@@ -16,8 +16,8 @@ var (
 	variable = regexp.MustCompile(`\$\{([^}]*)\}`)
 	// projectValue is what a project id, also one with a domain, or number is made of
 	// (https://cloud.google.com/resource-manager/docs/creating-managing-projects). A slash in it would point
-	// the reference elsewhere.
-	projectValue = regexp.MustCompile(`^[a-z0-9][a-z0-9.:-]*$`)
+	// the reference elsewhere. What Secret Manager would refuse is refused here, where the variable is named.
+	projectValue = regexp.MustCompile(`^(?:(?:[a-z0-9.-]+:)?[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?|[0-9]{1,19})$`)
 )
 
 // references replaces the variables in references and collects what is wrong with them.

@@ -15,10 +15,10 @@ type validator struct {
 
 type format struct {
 	Pattern       string `yaml:"pattern"`
-	MinLength     int    `yaml:"minLength"`
-	MaxLength     int    `yaml:"maxLength"`
+	MinLength     whole  `yaml:"minLength"`
+	MaxLength     whole  `yaml:"maxLength"`
 	Encoding      string `yaml:"encoding"`
-	DecodedLength int    `yaml:"decodedLength"`
+	DecodedLength whole  `yaml:"decodedLength"`
 }
 
 type webhook struct {
@@ -33,7 +33,7 @@ type httpProbe struct {
 	Prefix       string            `yaml:"prefix"`
 	Headers      map[string]string `yaml:"headers"`
 	Encoding     string            `yaml:"encoding"`
-	ExpectStatus []int             `yaml:"expectStatus"`
+	ExpectStatus []whole           `yaml:"expectStatus"`
 	Timeout      duration          `yaml:"timeout"`
 }
 
@@ -41,9 +41,10 @@ func validators(list []validator) []domain.Validator {
 	var all []domain.Validator
 	for _, v := range list {
 		var one domain.Validator
-		if v.Format != nil {
-			rule := domain.FormatRule(*v.Format)
-			one.Format = &rule
+		if f := v.Format; f != nil {
+			one.Format = &domain.FormatRule{
+				Pattern: f.Pattern, MinLength: int(f.MinLength), MaxLength: int(f.MaxLength), Encoding: f.Encoding, DecodedLength: int(f.DecodedLength),
+			}
 		}
 		if v.Webhook != nil {
 			one.Webhook = &domain.WebhookRule{URL: v.Webhook.URL, Timeout: time.Duration(v.Webhook.Timeout)}
@@ -51,7 +52,10 @@ func validators(list []validator) []domain.Validator {
 		if p := v.HTTPProbe; p != nil {
 			one.HTTPProbe = &domain.HTTPProbeRule{
 				Method: p.Method, URL: p.URL, Header: p.Header, Prefix: p.Prefix, Headers: p.Headers, Encoding: p.Encoding,
-				ExpectStatus: p.ExpectStatus, Timeout: time.Duration(p.Timeout),
+				Timeout: time.Duration(p.Timeout),
+			}
+			for _, status := range p.ExpectStatus {
+				one.HTTPProbe.ExpectStatus = append(one.HTTPProbe.ExpectStatus, int(status))
 			}
 		}
 		all = append(all, one)

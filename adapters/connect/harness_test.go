@@ -44,7 +44,7 @@ const (
 
 // fixture is the API over a running service with in-memory parts, behind a real server.
 type fixture struct {
-	t       *testing.T
+	t       testing.TB
 	service *service.Service
 	backend *memory.Backend
 	store   *memory.Store
@@ -57,7 +57,7 @@ type fixture struct {
 
 type setting func(*connect.Config)
 
-func newFixture(t *testing.T, settings ...setting) *fixture {
+func newFixture(t testing.TB, settings ...setting) *fixture {
 	t.Helper()
 	f := &fixture{
 		t: t, backend: memory.NewBackend(), store: memory.New(), journal: memory.NewJournal(),
@@ -183,7 +183,7 @@ func (f *fixture) ops(p protocol, token string) secretsv1connect.OpsServiceClien
 }
 
 // wantFailure checks the code of an error, and of its ErrorInfo.
-func wantFailure(t *testing.T, err error, want rpc.Code, info domain.Code) *secretsv1.ErrorInfo {
+func wantFailure(t testing.TB, err error, want rpc.Code, info domain.Code) *secretsv1.ErrorInfo {
 	t.Helper()
 	e, ok := errors.AsType[*rpc.Error](err)
 	if !ok || e.Code() != want {

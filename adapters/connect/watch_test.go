@@ -27,7 +27,7 @@ func keepAlive(d time.Duration) setting {
 // stream is one caller's watch.
 type stream struct {
 	*rpc.ServerStreamForClient[secretsv1.WatchSecretsResponse]
-	t *testing.T
+	t testing.TB
 }
 
 func (f *fixture) watch(ctx context.Context, p protocol, token string, types ...string) *stream {

@@ -248,6 +248,7 @@ func TestAuditEvents(t *testing.T) {
 	}
 	for _, query := range []string{
 		"limit=0", "limit=1001", "limit=x", "since=yesterday", "until=1", "cursor=!", "cursor=eA", "action=reads", "result=ok", "acton=read", "limit=1&limit=2",
+		"limit=1;action=read", "action=read&limit=%zz",
 	} {
 		f.do("GET", auditPath+"?"+query, tokenOps, "").want(400, domain.CodeInvalidRequest)
 	}
@@ -333,6 +334,8 @@ func TestBadBodies(t *testing.T) {
 		{"an array", refreshPath, tokenCache, `["` + typo + `"]`},
 		{"a string", refreshPath, tokenCache, `"` + typo + `"`},
 		{"unknown field", refreshPath, tokenCache, `{"` + typo + `":"trading_api_key"}`},
+		{"a field in another case", refreshPath, tokenCache, `{"SecretType":"trading_api_key"}`},
+		{"a field twice", refreshPath, tokenCache, `{"secretType":"zk_signing_seed","secretType":"trading_api_key"}`},
 		{"wrong type", refreshPath, tokenCache, `{"secretType":7}`},
 		{"empty type", refreshPath, tokenCache, `{"secretType":""}`},
 		{"two objects", refreshPath, tokenCache, `{}{}`},

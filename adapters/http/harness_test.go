@@ -41,7 +41,7 @@ const (
 // fixture is the API over a running service with in-memory parts. Every answer is checked against the OpenAPI
 // document.
 type fixture struct {
-	t       *testing.T
+	t       testing.TB
 	handler http.Handler
 	service *service.Service
 	backend *memory.Backend
@@ -54,7 +54,7 @@ type fixture struct {
 	observed []string
 }
 
-func newFixture(t *testing.T) *fixture {
+func newFixture(t testing.TB) *fixture {
 	t.Helper()
 	f := &fixture{
 		t: t, backend: memory.NewBackend(), store: memory.New(), journal: memory.NewJournal(), logs: new(lockedBuffer), spec: openSpec(t),
@@ -121,7 +121,7 @@ var spec = sync.OnceValues(func() (validator.Validator, error) {
 	return v, errors.Join(errs...)
 })
 
-func openSpec(t *testing.T) validator.Validator {
+func openSpec(t testing.TB) validator.Validator {
 	t.Helper()
 	v, err := spec()
 	if err != nil {
@@ -131,7 +131,7 @@ func openSpec(t *testing.T) validator.Validator {
 }
 
 type answer struct {
-	t      *testing.T
+	t      testing.TB
 	status int
 	header http.Header
 	body   []byte

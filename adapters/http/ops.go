@@ -144,7 +144,7 @@ func (a *api) auditEvents(w http.ResponseWriter, r *http.Request, call service.C
 	if err := a.Service.Authorize(r.Context(), call, domain.ScopeAudit, ""); err != nil {
 		return err
 	}
-	filter, err := eventFilter(r.URL.Query())
+	filter, err := eventFilter(r.URL.RawQuery)
 	if err != nil {
 		return err
 	}
@@ -176,7 +176,11 @@ func optional(s string) *string {
 
 var filterNames = []string{"secretType", "action", "actorId", "result", "since", "until", "limit", "cursor"}
 
-func eventFilter(q url.Values) (domain.EventFilter, error) {
+func eventFilter(query string) (domain.EventFilter, error) {
+	q, err := url.ParseQuery(query) // what cannot be read is not left out: the page would be of other events
+	if err != nil {
+		return domain.EventFilter{}, invalid("the query cannot be read; it is name=value, joined by &, each escaped for URLs")
+	}
 	for name, values := range q {
 		if !slices.Contains(filterNames, name) {
 			return domain.EventFilter{}, invalid("there is no such query parameter; there are secretType, action, actorId, result, since, until, limit and cursor")

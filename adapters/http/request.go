@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"reflect"
+	"strings"
 
 	"github.com/apex-tradebill/omni-secrets/domain"
 )
@@ -51,7 +53,36 @@ func decode(w http.ResponseWriter, r *http.Request, dst any, fields string) erro
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return invalid("the body goes on after its JSON object")
 	}
+	if !exact(body, dst) {
+		return invalid("each field of the body must stand there once, in its exact case; it may have %s", fields)
+	}
 	return nil
+}
+
+// exact reports whether each field of the body, which was read into the struct that dst points to, stands there once and
+// in the case of its tag. encoding/json lets SECRETTYPE pass for secretType, and the last of two fields win, so that what
+// somebody else has looked at is not what is done.
+func exact(body []byte, dst any) bool {
+	known := make(map[string]bool) // and whether it has not been there yet
+	for _, f := range reflect.VisibleFields(reflect.TypeOf(dst).Elem()) {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		known[name] = true
+	}
+	dec := json.NewDecoder(bytes.NewReader(body))
+	_, err := dec.Token() // the brace
+	for err == nil && dec.More() {
+		var name json.Token
+		if name, err = dec.Token(); err != nil {
+			break
+		}
+		text, ok := name.(string)
+		if !ok || !known[text] {
+			return false
+		}
+		known[text] = false
+		_, err = dec.Token() // its value, which is no object or array: no request has such a field
+	}
+	return err == nil
 }
 
 // field is one that a body must have.

@@ -9,7 +9,12 @@ import (
 	"path/filepath"
 )
 
-const cursorFile = "cursor"
+const (
+	cursorFile = "cursor"
+	maxSegment = 999_999_999_999 // the last one whose name sorts behind those before it
+)
+
+var errNoPosition = errors.New("it is no position in a journal")
 
 // loadCursor returns how far the journal was drained. Without a cursor that can be read it is the beginning:
 // events may come twice, which their ids tell, but none is left out.
@@ -23,7 +28,11 @@ func (j *Journal) loadCursor() (position, error) {
 		return p, err
 	}
 	line, _ := bytes.CutSuffix(content, []byte("\n"))
-	if err := decodeRecord(line, &p); err != nil {
+	err = decodeRecord(line, &p)
+	if err == nil && (p.Segment > maxSegment || p.Offset < 0) { // no segment would come after it
+		err = errNoPosition
+	}
+	if err != nil {
 		j.log.Warn("the journal's cursor cannot be read; its events are drained once more", "err", err)
 		return position{}, nil
 	}

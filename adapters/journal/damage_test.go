@@ -238,6 +238,7 @@ func TestCursorIsBeyondDoubt(t *testing.T) {
 		"empty":                   "",
 		"garbage":                 "garbage\n",
 		"a wrong checksum":        `00000000 {"segment":1,"offset":10}` + "\n",
+		"beyond any segment":      string(journal.Seal(`{"segment":18446744073709551615,"offset":10}`)),
 		"beyond the last segment": string(journal.Seal(`{"segment":1,"offset":999999}`)),
 		"between two records":     string(journal.Seal(`{"segment":1,"offset":10}`)),
 	} {

@@ -74,6 +74,9 @@ func pointInTime(flag, text string, now time.Time) (time.Time, error) {
 		return time.Time{}, nil
 	}
 	if at, err := time.Parse(time.RFC3339, text); err == nil {
+		if year := at.UTC().Year(); year < 0 || year > 9999 { // it is sent in UTC, and RFC 3339 has no such year
+			return time.Time{}, usageErrorf("--%s %q is too far from now", flag, text)
+		}
 		return at, nil
 	}
 	ago, err := time.ParseDuration(text)
