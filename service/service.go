@@ -10,6 +10,7 @@ import (
 	mathrand "math/rand/v2"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -44,6 +45,11 @@ type Config struct {
 	Leadership ports.Leadership
 	Replicas   ports.Replicas // nil when no other process uses the database
 
+	// Chains and CheckpointKey are for checkpoints of the audit trail. Without a key there are none.
+	Chains          ports.AuditChains
+	CheckpointKey   domain.CheckpointKey
+	CheckpointEvery time.Duration
+
 	// Spread places each refresh within the policy's jitter; it returns numbers in [-1, 1]. nil is random.
 	Spread func() float64
 }
@@ -67,6 +73,9 @@ type Service struct {
 	steps     sync.Mutex // held while standings change in the database and then here
 	followUps followUps
 	leading   atomic.Bool
+
+	checkpoints checkpoints
+
 	refreshed int64 // Seq of the last refresh request that was followed
 
 	ending     context.Context // done when watches are to end
@@ -102,6 +111,8 @@ func New(cfg Config) (*Service, error) {
 		life:     life, endLife: endLife,
 		tried:     make(chan struct{}),
 		rotations: newRotationMonitor(),
+
+		checkpoints: checkpoints{signed: make(map[domain.ChainID]domain.Checkpoint)},
 	}
 	s.ending, s.endWatches = context.WithCancel(context.Background())
 	var errs []error

@@ -114,7 +114,7 @@ func busy(t testing.TB) *otel.Metrics {
 					FollowUpOpenedAt: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC),
 				},
 			},
-			JournalEvents: 17, DrainLag: 1500 * time.Millisecond, Leader: true,
+			JournalEvents: 17, DrainLag: 1500 * time.Millisecond, Leader: true, LastCheckpoint: time.Unix(1795604400, 0),
 		}
 	})
 	return m
@@ -154,8 +154,9 @@ func TestLabelsAreThoseOfTheDesign(t *testing.T) {
 		"omni_break_glass_follow_up_opened_timestamp_seconds": "secret_type",
 		"omni_audit_journal_events":                           "",
 		"omni_audit_drain_lag_seconds":                        "",
-		"omni_leader":                                         "",
-		"omni_build_info":                                     "goversion,revision,version",
+		"omni_audit_checkpoint_timestamp_seconds":             "",
+		"omni_leader":     "",
+		"omni_build_info": "goversion,revision,version",
 	}
 	got := map[string]string{}
 	text := scrape(t, busy(t))

@@ -19,6 +19,8 @@ type State struct {
 	JournalEvents int           // audit events that are not in SQL yet
 	DrainLag      time.Duration // how long the oldest of them has waited
 	Leader        bool          // this replica does the periodic jobs
+
+	LastCheckpoint time.Time // of the audit trail, by this replica; zero without any
 }
 
 // SecretState is how one secret stands.
@@ -45,6 +47,7 @@ type gauges struct {
 	version, rotationDue, overdue          metric.Int64ObservableGauge
 	breakGlass, breakGlassExpiry, followUp metric.Int64ObservableGauge
 	journalEvents, leader, build           metric.Int64ObservableGauge
+	checkpoint                             metric.Int64ObservableGauge
 }
 
 func (m *Metrics) makeGauges(meter metric.Meter, c Config) error {
@@ -72,6 +75,7 @@ func (m *Metrics) makeGauges(meter metric.Meter, c Config) error {
 	g.journalEvents = whole("omni_audit_journal_events", "Audit events in the local journal that are not in SQL yet.")
 	g.drainLag = seconds("omni_audit_drain_lag_seconds", "How long the oldest audit event in the local journal has waited; 0 when none waits.")
 	g.leader = whole("omni_leader", "1 on the replica that does the periodic jobs, else 0.")
+	g.checkpoint = whole("omni_audit_checkpoint_timestamp_seconds", "When this replica last saw to it that the end of every audit chain is signed, in Unix time; absent where it never did.")
 	g.build = whole("omni_build_info", "Always 1; the labels say which build this is.")
 	if err := errors.Join(errs...); err != nil {
 		return err
@@ -117,6 +121,9 @@ func (g gauges) observe(o metric.Observer, s State) {
 	o.ObserveInt64(g.journalEvents, int64(s.JournalEvents))
 	o.ObserveFloat64(g.drainLag, s.DrainLag.Seconds())
 	o.ObserveInt64(g.leader, oneIf(s.Leader))
+	if !s.LastCheckpoint.IsZero() {
+		o.ObserveInt64(g.checkpoint, s.LastCheckpoint.Unix())
+	}
 }
 
 func oneIf(b bool) int64 {

@@ -19,6 +19,7 @@ import (
 // to the same event, and a link is taken only by what is committed.
 type chains struct {
 	heads  map[string]*domain.ChainHead // by replica
+	stored map[string]int64             // the place up to which each was stored
 	last   *domain.ChainHead
 	linker domain.Linker
 }
@@ -45,7 +46,7 @@ func lockChains(ctx context.Context, tx pgx.Tx, events []domain.Event) (*chains,
 		}
 	}
 	slices.Sort(replicas)
-	c := &chains{heads: make(map[string]*domain.ChainHead, len(replicas))}
+	c := &chains{heads: make(map[string]*domain.ChainHead, len(replicas)), stored: make(map[string]int64, len(replicas))}
 	for range 2 {
 		rows, err := tx.Query(ctx, lockChainHeads, replicas)
 		if err != nil {
@@ -56,7 +57,7 @@ func lockChains(ctx context.Context, tx pgx.Tx, events []domain.Event) (*chains,
 			return nil, fmt.Errorf("audit chain: %w", err)
 		}
 		for i := range heads {
-			c.heads[heads[i].ReplicaID] = &heads[i]
+			c.heads[heads[i].ReplicaID], c.stored[heads[i].ReplicaID] = &heads[i], heads[i].Seq
 		}
 		if len(c.heads) == len(replicas) {
 			return c, nil
@@ -104,7 +105,9 @@ const saveChain = `UPDATE omni_audit_chains SET seq = $1, hash = $2 WHERE chain_
 
 func (c *chains) queueSave(batch *pgx.Batch) {
 	for _, h := range c.heads {
-		batch.Queue(saveChain, h.Seq, h.Hash[:], int64(h.Chain))
+		if h.Seq != c.stored[h.ReplicaID] { // all of its events may have been stored already
+			batch.Queue(saveChain, h.Seq, h.Hash[:], int64(h.Chain))
+		}
 	}
 }
 

@@ -59,12 +59,17 @@ type config struct {
 	JournalMaxBytes int64  `env:"OMNI_AUDIT_JOURNAL_MAX_BYTES" envDefault:"1073741824"`
 	JournalFsync    string `env:"OMNI_AUDIT_FSYNC" envDefault:"never"`
 
+	AuditKey             sensitive     `env:"OMNI_AUDIT_SIGNING_KEY"`
+	AuditKeyFile         string        `env:"OMNI_AUDIT_SIGNING_KEY_FILE"`
+	AuditCheckpointEvery time.Duration `env:"OMNI_AUDIT_CHECKPOINT_EVERY" envDefault:"5m"`
+
 	LogLevel slog.Level `env:"OMNI_LOG_LEVEL" envDefault:"INFO"`
 
 	catalog    domain.Catalog
 	breakGlass *envelope.Opener // nil without a key
 	tls        *tls.Config      // nil for plain HTTP
 	validator  *validator.Validator
+	auditKey   domain.CheckpointKey // zero without a key
 }
 
 // sensitive is the text of a variable that must not be printed.
@@ -102,7 +107,7 @@ func readConfig(lookupEnv func(string) (string, bool)) (config, error) {
 		// With the defaults in their place, the rest can be checked too.
 		err = env.ParseWithOptions(&c, env.Options{Environment: environment})
 	}
-	errs = append(errs, err, c.validate(), c.readTLS(), c.readCatalog(), c.readValidator(), c.readBreakGlassKey())
+	errs = append(errs, err, c.validate(), c.readTLS(), c.readCatalog(), c.readValidator(), c.readBreakGlassKey(), c.readAuditKey())
 	return c, errors.Join(errs...)
 }
 

@@ -83,6 +83,7 @@ func dev(ctx context.Context, s *streams, address, dir string) (err error) {
 const (
 	devJWTSecret     = "jwt-secret"
 	devBreakGlassKey = "breakglass-private-key"
+	devAuditKey      = "audit-signing-key"
 )
 
 // devConfig is the configuration that uses a data directory, without the keys in it.
@@ -127,6 +128,9 @@ func existingDev(dir string) (config, error) {
 	if err == nil {
 		err = c.readBreakGlassKey()
 	}
+	if _, missing := os.Stat(filepath.Join(dir, devAuditKey)); err == nil && missing == nil { // older ones have none
+		err = c.useDevAuditKey(dir)
+	}
 	return c, err
 }
 
@@ -167,12 +171,24 @@ func prepareDev(ctx context.Context, dir string) (config, error) {
 		return c, fmt.Errorf("%s: %w; remove the file to have it made anew", filepath.Join(dir, devBreakGlassKey), err)
 	}
 
+	if _, err := readOrMake(filepath.Join(dir, devAuditKey), newAuditKey); err != nil {
+		return c, err
+	}
+	if err := c.useDevAuditKey(dir); err != nil {
+		return c, fmt.Errorf("%w; remove the file to have it made anew", err)
+	}
+
 	store, err := openDatabase(ctx, c.DatabaseURL, nil)
 	if err != nil {
 		return c, err
 	}
 	_, err = store.Migrate(ctx)
 	return c, errors.Join(err, store.Close())
+}
+
+func (c *config) useDevAuditKey(dir string) error {
+	c.AuditKeyFile = filepath.Join(dir, devAuditKey)
+	return c.readAuditKey()
 }
 
 // readOrMake returns the content of a file, which is made, for its owner alone, when it is not there.
@@ -221,8 +237,8 @@ func writeGuide(c config, dir string, address net.Addr) (string, error) {
 	}
 
 	api := "http://" + address.String()
-	env := fmt.Sprintf("export API=%s\nexport OMNI_API_URL=%s\nexport SERVICE_TOKEN=%s\nexport OPS_JWT=%s\nexport OMNI_BREAKGLASS_PUBLIC_KEY=%s\n",
-		api, api, service, ops, key.Public())
+	env := fmt.Sprintf("export API=%s\nexport OMNI_API_URL=%s\nexport SERVICE_TOKEN=%s\nexport OPS_JWT=%s\nexport OMNI_BREAKGLASS_PUBLIC_KEY=%s\nexport OMNI_AUDIT_PUBLIC_KEY=%s\n",
+		api, api, service, ops, key.Public(), c.auditKey.Public())
 	envFile := filepath.Join(dir, "env")
 	if err := os.WriteFile(envFile, []byte(env), 0o600); err != nil {
 		return "", err

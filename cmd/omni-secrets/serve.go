@@ -26,6 +26,7 @@ Often set:
   OMNI_LISTEN                  host:port (default 127.0.0.1:8080)
   OMNI_TLS_CERT_FILE           PEM certificate with its chain, and OMNI_TLS_KEY_FILE its key; without them plain HTTP
   OMNI_BREAKGLASS_PRIVATE_KEY  from 'omni-secrets keygen'; without it break-glass is disabled
+  OMNI_AUDIT_SIGNING_KEY       from 'omni-secrets keygen --audit'; without it the audit trail has no signed checkpoints
   OMNI_GSM_ENDPOINT            host:port of a gsm-emulator
   OMNI_PRODUCTION_PROJECTS     projects that only production may use
 
