@@ -15,7 +15,7 @@ type ChainID int64
 
 // NewChainID makes an id of 8 random bytes.
 func NewChainID(random [8]byte) ChainID {
-	id := ChainID(binary.BigEndian.Uint64(random[:]) & math.MaxInt64) //nolint:gosec // the sign bit is cut off
+	id := ChainID(binary.BigEndian.Uint64(random[:]) & math.MaxInt64)
 	return max(id, 1)
 }
 
@@ -90,7 +90,7 @@ const linkVersion = 1
 func AppendLinked(b []byte, e *Event) []byte {
 	b = binary.BigEndian.AppendUint64(b, e.ID.Start)
 	b = binary.BigEndian.AppendUint64(b, e.ID.Seq)
-	b = binary.BigEndian.AppendUint64(b, uint64(e.RecordedAt.UnixMicro())) //nolint:gosec // the bits are meant
+	b = binary.BigEndian.AppendUint64(b, uint64(e.RecordedAt.UnixMicro()))
 	b = binary.BigEndian.AppendUint64(b, math.Float64bits(float64(e.Duration)/float64(time.Millisecond)))
 	for _, text := range [...]string{
 		string(e.Type), string(e.Action), string(e.Actor.Type), e.Actor.ID, string(e.Result), e.ErrorCode, e.Version,

@@ -300,7 +300,7 @@ func FuzzChainCheck(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, seed uint64) {
-		random := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // a repeatable sequence
+		random := rand.New(rand.NewPCG(seed, 1))
 		tr := newTrail(t, 40, "omni-0", "omni-1")
 		r := &tr.rows[random.IntN(len(tr.rows))]
 		switch random.IntN(7) {

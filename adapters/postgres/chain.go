@@ -52,7 +52,10 @@ func lockChains(ctx context.Context, tx pgx.Tx, events []domain.Event) (*chains,
 		if err != nil {
 			return nil, fmt.Errorf("audit chain: %w", err)
 		}
-		heads, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (h domain.ChainHead, err error) { return h, scanChainHead(row, &h) })
+		heads, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (h domain.ChainHead, err error) {
+			err = scanChainHead(row, &h)
+			return h, err
+		})
 		if err != nil {
 			return nil, fmt.Errorf("audit chain: %w", err)
 		}

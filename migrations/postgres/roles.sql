@@ -33,7 +33,8 @@ GRANT SELECT, INSERT, UPDATE ON omni_secret_metadata, omni_break_glass_overrides
 GRANT SELECT ON omni_break_glass_events TO omni_app;
 GRANT SELECT, INSERT, UPDATE ON omni_secret_refresh_requests, omni_jobs TO omni_app;
 GRANT SELECT, INSERT, UPDATE ON omni_secret_rotations, omni_break_glass_follow_ups TO omni_app;
-GRANT SELECT, INSERT, UPDATE ON omni_audit_chains TO omni_app; -- a trigger lets them go forward alone
+-- A trigger lets chains go forward alone.
+GRANT SELECT, INSERT, UPDATE ON omni_audit_chains TO omni_app;
 GRANT SELECT, INSERT ON omni_audit_checkpoints TO omni_app;
 GRANT SELECT ON omni_audit_pruned TO omni_app;
 GRANT USAGE ON SEQUENCE omni_secret_refresh_requests_seq TO omni_app;
