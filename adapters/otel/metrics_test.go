@@ -152,11 +152,11 @@ func TestLabelsAreThoseOfTheDesign(t *testing.T) {
 		"omni_break_glass_active":                             "secret_type",
 		"omni_break_glass_expiry_timestamp_seconds":           "secret_type",
 		"omni_break_glass_follow_up_opened_timestamp_seconds": "secret_type",
+		"omni_audit_checkpoint_timestamp_seconds":             "",
 		"omni_audit_journal_events":                           "",
 		"omni_audit_drain_lag_seconds":                        "",
-		"omni_audit_checkpoint_timestamp_seconds":             "",
-		"omni_leader":     "",
-		"omni_build_info": "goversion,revision,version",
+		"omni_leader":                                         "",
+		"omni_build_info":                                     "goversion,revision,version",
 	}
 	got := map[string]string{}
 	text := scrape(t, busy(t))
