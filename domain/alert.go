@@ -11,6 +11,7 @@ const (
 	AlertRotationDueSoon       = "omni.rotation_due_soon"
 	AlertVersionRollback       = "omni.alert.version_rollback"
 	AlertFollowUpOpen          = "omni.alert.break_glass_follow_up_open"
+	AlertAuditChain            = "omni.alert.audit_chain"
 	EventRotationBegun         = "omni.rotation_begun"
 	EventRotationPromoted      = "omni.rotation_promoted"
 	EventRotationAborted       = "omni.rotation_aborted"

@@ -26,7 +26,7 @@ func TestDoctorBesideARunningServer(t *testing.T) {
 
 	t.Log("before the first start")
 	doctor().want(t, 0,
-		"ok       database: PostgreSQL answers", "warning  database: its login may change or delete audit events", "next: see migrations/postgres/roles.sql",
+		"ok       database: PostgreSQL answers", "warning  database: its login may change or delete audit events", "warning  audit trail: OMNI_AUDIT_SIGNING_KEY is not set", "next: see migrations/postgres/roles.sql",
 		"clock database: the database's clock agrees with this machine's within ", "ok       rotation: without a deadline yet: 5;",
 		"ok       backend trading_api_key: gsm has version 1", "ok       journal: its folder is made at the first start",
 		"skipped  survival: give --api-url")
@@ -47,7 +47,7 @@ func TestDoctorBesideARunningServer(t *testing.T) {
 	gsm.off("deny")
 	doctor(about...).want(t, 7,
 		"failed   backend trading_api_key: permission_denied", "next: grant the server's identity roles/secretmanager.secretAccessor",
-		"5 of 18 checks failed")
+		"5 of 19 checks failed")
 	after := s.query(rows)
 	if len(before) != 1 || len(after) != 1 || before[0]["events"] != after[0]["events"] || before[0]["overrides"] != after[0]["overrides"] || before[0]["migrations"] != after[0]["migrations"] {
 		t.Errorf("rows before %v and after %v", before, after)

@@ -66,3 +66,30 @@ type AuditStore interface {
 	// them up to a week longer.
 	PruneEvents(ctx context.Context, before time.Time) (int64, error)
 }
+
+// AuditChains is the tamper evidence of an AuditStore. Every event that is stored, alone or with a change of state, is
+// linked in the same transaction to the event that was stored before it of the same ReplicaID; an event that is stored
+// already takes no second link. Safe for concurrent use.
+type AuditChains interface {
+	// ChainHeads returns where each chain ends, ordered by replica.
+	ChainHeads(ctx context.Context) ([]domain.ChainHead, error)
+
+	// AddCheckpoints stores those of places that have none yet.
+	AddCheckpoints(ctx context.Context, checkpoints []domain.Checkpoint) error
+
+	// Checkpoints returns all that are stored, by chain and place.
+	Checkpoints(ctx context.Context) ([]domain.Checkpoint, error)
+
+	// LastCheckpoints returns the last one of each chain.
+	LastCheckpoints(ctx context.Context) ([]domain.Checkpoint, error)
+
+	// ChainMarks returns where the runs of pruned events end.
+	ChainMarks(ctx context.Context) ([]domain.ChainMark, error)
+
+	// LinkedEvents returns up to limit rows of the trail with numbers above after, in the order of the numbers. A row
+	// that this program would not have written is told as such; it is no error.
+	LinkedEvents(ctx context.Context, after int64, limit int) ([]domain.LinkedEvent, error)
+
+	// EventRows is the lowest and the highest number of a row; 0 and 0 when there is none.
+	EventRows(ctx context.Context) (first, last int64, err error)
+}

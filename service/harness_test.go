@@ -72,7 +72,7 @@ func newFixture(t *testing.T, adapt ...func(*service.Config)) *fixture {
 		},
 		Policy: domain.DefaultCachePolicy(), Environment: "test", ReplicaID: "replica-1",
 		Backends: map[string]ports.SecretBackend{"gsm": f.backend},
-		Metadata: f.store, Overrides: f.store, Rotations: f.store, FollowUps: f.store, Audit: f.store, Journal: f.journal, Drain: f.journal,
+		Metadata: f.store, Overrides: f.store, Rotations: f.store, FollowUps: f.store, Audit: f.store, Chains: f.store, Journal: f.journal, Drain: f.journal,
 		Envelopes: plainEnvelopes{}, Leadership: memory.NewAlone(), Meter: f.meter, Logger: slog.New(slog.NewJSONHandler(f.logs, nil)),
 		Spread: func() float64 { return 0 },
 	}

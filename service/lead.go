@@ -29,6 +29,9 @@ func (s *Service) lead(ctx context.Context) error {
 		jobs.Go(func() { s.periodically(ctx, jobRotationCheck, domain.RotationCheckEvery, s.checkRotations) })
 		jobs.Go(func() { s.periodically(ctx, jobFollowUpCheck, domain.RotationCheckEvery, s.checkFollowUps) })
 		jobs.Go(func() { s.periodically(ctx, jobPruneEvents, pruneEvery, s.pruneEvents) })
+		if !s.cfg.CheckpointKey.IsZero() {
+			jobs.Go(func() { s.periodically(ctx, jobAuditCheckpoint, s.cfg.CheckpointEvery, s.signCheckpoints) })
+		}
 		jobs.Wait()
 	})
 }

@@ -10,6 +10,7 @@ import (
 	mathrand "math/rand/v2"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -47,6 +48,11 @@ type Config struct {
 	Leadership ports.Leadership
 	Replicas   ports.Replicas // nil when no other process uses the database
 
+	// Chains and CheckpointKey are for checkpoints of the audit trail. Without a key there are none.
+	Chains          ports.AuditChains
+	CheckpointKey   domain.CheckpointKey
+	CheckpointEvery time.Duration
+
 	// Spread places each refresh within the policy's jitter; it returns numbers in [-1, 1]. nil is random.
 	Spread func() float64
 }
@@ -70,6 +76,9 @@ type Service struct {
 	steps     sync.Mutex // held while standings change in the database and then here
 	followUps followUps
 	leading   atomic.Bool
+
+	checkpoints checkpoints
+
 	refreshed int64 // Seq of the last refresh request that was followed
 
 	refreshes, applies, failed *limit
@@ -107,6 +116,8 @@ func New(cfg Config) (*Service, error) {
 		life:     life, endLife: endLife,
 		tried:     make(chan struct{}),
 		rotations: newRotationMonitor(),
+
+		checkpoints: checkpoints{signed: make(map[domain.ChainID]domain.Checkpoint)},
 	}
 	s.refreshes = newLimit(LimitRefresh, cfg.Limits.Refreshes, cfg.Logger)
 	s.applies = newLimit(LimitBreakGlass, cfg.Limits.Overrides, cfg.Logger)

@@ -13,6 +13,7 @@ import (
 type storedEvent struct {
 	row int64
 	domain.Event
+	link domain.ChainHead
 }
 
 // Events returns every stored event, the first stored first.
@@ -100,6 +101,7 @@ func (s *Store) PruneEvents(ctx context.Context, before time.Time) (int64, error
 		prune := e.RecordedAt.Before(before)
 		if prune {
 			delete(s.eventIDs, e.ID)
+			s.mark(e.link)
 		}
 		return prune
 	})
@@ -122,7 +124,7 @@ func (s *Store) insert(events ...domain.Event) {
 	for _, e := range events {
 		e.RecordedAt = stored(e.RecordedAt)
 		s.lastRow++
-		s.events = append(s.events, storedEvent{row: s.lastRow, Event: e})
+		s.events = append(s.events, storedEvent{row: s.lastRow, Event: e, link: s.link(&e)})
 		s.eventIDs[e.ID] = true
 	}
 }

@@ -30,6 +30,10 @@ func TestAuditStore(t *testing.T) {
 	porttest.RunAuditStore(t, func(*testing.T) ports.AuditStore { return memory.New() })
 }
 
+func TestAuditChains(t *testing.T) {
+	porttest.RunAuditChains(t, func(*testing.T) (porttest.ChainedState, func(string)) { return memory.New(), nil })
+}
+
 func TestAuditJournal(t *testing.T) {
 	porttest.RunAuditJournal(t, func(*testing.T) (porttest.Journal, func() porttest.Journal) {
 		j := memory.NewJournal()

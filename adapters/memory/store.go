@@ -21,18 +21,24 @@ type Store struct {
 	eventIDs  map[domain.EventID]bool               // of events
 	lastRow   int64
 
+	chains      map[string]*domain.ChainHead // by replica
+	marks       map[domain.ChainID][]domain.ChainMark
+	checkpoints []domain.Checkpoint
+	linker      domain.Linker
+
 	requests    map[domain.SecretType]domain.RefreshRequest
 	lastRequest int64
 	changed     chan struct{} // closed at the next change that other replicas follow
 }
 
 var (
-	_ ports.Metadata   = (*Store)(nil)
-	_ ports.Overrides  = (*Store)(nil)
-	_ ports.Rotations  = (*Store)(nil)
-	_ ports.FollowUps  = (*Store)(nil)
-	_ ports.AuditStore = (*Store)(nil)
-	_ ports.Replicas   = (*Store)(nil)
+	_ ports.Metadata    = (*Store)(nil)
+	_ ports.Overrides   = (*Store)(nil)
+	_ ports.Rotations   = (*Store)(nil)
+	_ ports.FollowUps   = (*Store)(nil)
+	_ ports.AuditStore  = (*Store)(nil)
+	_ ports.AuditChains = (*Store)(nil)
+	_ ports.Replicas    = (*Store)(nil)
 )
 
 // New returns an empty Store.
@@ -43,6 +49,8 @@ func New() *Store {
 		digests:   make(map[string]bool),
 		rotations: make(map[domain.SecretType]domain.Rotation),
 		eventIDs:  make(map[domain.EventID]bool),
+		chains:    make(map[string]*domain.ChainHead),
+		marks:     make(map[domain.ChainID][]domain.ChainMark),
 		requests:  make(map[domain.SecretType]domain.RefreshRequest),
 		changed:   make(chan struct{}),
 	}

@@ -114,7 +114,7 @@ func busy(t testing.TB) *otel.Metrics {
 					FollowUpOpenedAt: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC),
 				},
 			},
-			JournalEvents: 17, DrainLag: 1500 * time.Millisecond, Leader: true,
+			JournalEvents: 17, DrainLag: 1500 * time.Millisecond, Leader: true, LastCheckpoint: time.Unix(1795604400, 0),
 			JournalBytes: 5202, JournalLimit: 1 << 30, SetAside: 2,
 		}
 	})
@@ -153,6 +153,7 @@ func TestLabelsAreThoseOfTheDesign(t *testing.T) {
 		"omni_break_glass_active":                             "secret_type",
 		"omni_break_glass_expiry_timestamp_seconds":           "secret_type",
 		"omni_break_glass_follow_up_opened_timestamp_seconds": "secret_type",
+		"omni_audit_checkpoint_timestamp_seconds":             "",
 		"omni_audit_journal_events":                           "",
 		"omni_audit_drain_lag_seconds":                        "",
 		"omni_audit_journal_bytes":                            "",

@@ -22,6 +22,8 @@ type State struct {
 	JournalLimit  int64         // of JournalBytes: reads are refused from there on
 	SetAside      int           // audit events that the database refuses
 	Leader        bool          // this replica does the periodic jobs
+
+	LastCheckpoint time.Time // of the audit trail, by this replica; zero without any
 }
 
 // SecretState is how one secret stands.
@@ -49,6 +51,7 @@ type gauges struct {
 	breakGlass, breakGlassExpiry, followUp metric.Int64ObservableGauge
 	journalEvents, leader, build           metric.Int64ObservableGauge
 	journalBytes, journalLimit, setAside   metric.Int64ObservableGauge
+	checkpoint                             metric.Int64ObservableGauge
 }
 
 func (m *Metrics) makeGauges(meter metric.Meter, c Config) error {
@@ -79,6 +82,7 @@ func (m *Metrics) makeGauges(meter metric.Meter, c Config) error {
 	g.journalLimit = whole("omni_audit_journal_limit_bytes", "Reads are refused once omni_audit_journal_bytes reaches this.")
 	g.setAside = whole("omni_audit_set_aside_events", "Audit events that the database refuses for what is in them, kept beside the local journal.")
 	g.leader = whole("omni_leader", "1 on the replica that does the periodic jobs, else 0.")
+	g.checkpoint = whole("omni_audit_checkpoint_timestamp_seconds", "When this replica last saw to it that the end of every audit chain is signed, in Unix time; absent where it never did.")
 	g.build = whole("omni_build_info", "Always 1; the labels say which build this is.")
 	if err := errors.Join(errs...); err != nil {
 		return err
@@ -127,6 +131,9 @@ func (g gauges) observe(o metric.Observer, s State) {
 	o.ObserveInt64(g.journalLimit, s.JournalLimit)
 	o.ObserveInt64(g.setAside, int64(s.SetAside))
 	o.ObserveInt64(g.leader, oneIf(s.Leader))
+	if !s.LastCheckpoint.IsZero() {
+		o.ObserveInt64(g.checkpoint, s.LastCheckpoint.Unix())
+	}
 }
 
 func oneIf(b bool) int64 {

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -16,9 +17,12 @@ import (
 const eventColumns = `event_id, secret_type, action, actor_type, actor_id, result, error_code, gcp_secret_version, source,
     duration_ms, request_id, replica_id, reason, recorded_at`
 
-const eventColumnCount = 14
+const (
+	linkedColumns    = eventColumns + `, chain_id, chain_seq, chain_hash`
+	eventColumnCount = 17
+)
 
-// setEvent fills row with the values of eventColumns, over those of another event or over nothing. A text that is
+// setEvent fills row with the values of linkedColumns but the last three, over those of another event or over nothing. A text that is
 // the same stays: what the events of a batch share is not allocated for each.
 func setEvent(row []any, e *domain.Event) {
 	row[0] = e.ID.String()
@@ -37,11 +41,31 @@ func setEvent(row []any, e *domain.Event) {
 	row[13] = timestamp(e.RecordedAt)
 }
 
-// eventValues are the values of eventColumns.
-func eventValues(e domain.Event) []any {
+// setLink fills the rest of row with the event's place in its chain. The hash is good until h moves on.
+func setLink(row []any, h *domain.ChainHead) {
+	if id, ok := row[14].(int64); !ok || id != int64(h.Chain) {
+		row[14] = int64(h.Chain)
+	}
+	row[15] = h.Seq
+	row[16] = h.Hash[:]
+}
+
+// linkedValues are the values of linkedColumns.
+func linkedValues(e *domain.Event, h domain.ChainHead) []any {
 	values := make([]any, eventColumnCount)
-	setEvent(values, &e)
+	setEvent(values, e)
+	setLink(values, &h)
 	return values
+}
+
+// storableEvent is e with texts as PostgreSQL takes them, which are those that links are made of.
+func storableEvent(e *domain.Event) domain.Event {
+	s := *e
+	s.Type, s.Action, s.Result = domain.SecretType(storable(string(e.Type))), domain.Action(storable(string(e.Action))), domain.Result(storable(string(e.Result)))
+	s.Actor.Type, s.Actor.ID = domain.ActorType(storable(string(e.Actor.Type))), storable(e.Actor.ID)
+	s.ErrorCode, s.Version, s.Source = storable(e.ErrorCode), storable(e.Version), storable(e.Source)
+	s.RequestID, s.ReplicaID, s.Reason = storable(e.RequestID), storable(e.ReplicaID), storable(e.Reason)
+	return s
 }
 
 // setText sets a column where "" is NULL.
@@ -54,7 +78,6 @@ func setText(column *any, s string) {
 }
 
 func setRequired(column *any, s string) {
-	s = storable(s)
 	if there, ok := (*column).(string); !ok || there != s {
 		*column = s
 	}
@@ -62,24 +85,35 @@ func setRequired(column *any, s string) {
 
 // The unique key alone would let an event of the same id and another time through.
 const insertEvent = `
-INSERT INTO omni_secret_access_events (` + eventColumns + `)
-SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14
+INSERT INTO omni_secret_access_events (` + linkedColumns + `)
+SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17
 WHERE NOT EXISTS (SELECT FROM omni_secret_access_events WHERE event_id = $1)
 ON CONFLICT (event_id, recorded_at) DO NOTHING`
 
-// insertNewEvent stores the event of a change in the change's own transaction. Other than a drained event, it
-// must not be there already: the change would stand without one of its own.
-func insertNewEvent(ctx context.Context, tx pgx.Tx, e domain.Event) error {
-	stored, err := tx.Exec(ctx, insertEvent, eventValues(e)...)
+// insertNewEvents stores the events of a change in the change's own transaction. Other than a drained event, none
+// must be there already: the change would stand without one of its own. It is what a transaction does last, since it
+// takes the lock of the replica's chain, for which all others that store events wait.
+func insertNewEvents(ctx context.Context, tx pgx.Tx, events ...domain.Event) error {
+	if len(events) == 0 {
+		return nil
+	}
+	for i := range events {
+		events[i] = storableEvent(&events[i])
+	}
+	chains, err := lockChains(ctx, tx, events)
 	if err != nil {
+		return err
+	}
+	batch := new(pgx.Batch)
+	for i := range events {
+		e := &events[i]
+		batch.Queue(insertEvent, linkedValues(e, *chains.link(e))...).Exec(func(stored pgconn.CommandTag) error { return wasNew(stored, *e) })
+	}
+	chains.queueSave(batch)
+	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
 		return fmt.Errorf("audit event: %w", err)
 	}
-	return wasNew(stored, e)
-}
-
-// queueNewEvent does so as a part of a batch.
-func queueNewEvent(batch *pgx.Batch, e domain.Event) {
-	batch.Queue(insertEvent, eventValues(e)...).Exec(func(stored pgconn.CommandTag) error { return wasNew(stored, e) })
+	return nil
 }
 
 func wasNew(stored pgconn.CommandTag, e domain.Event) error {
@@ -89,72 +123,97 @@ func wasNew(stored pgconn.CommandTag, e domain.Event) error {
 	return nil
 }
 
-// The table belongs to the connection and is empty outside of transactions.
-const createStaging = `
-CREATE TEMPORARY TABLE IF NOT EXISTS omni_event_staging (
-    position           integer,
-    event_id           text,
-    secret_type        text,
-    action             text,
-    actor_type         text,
-    actor_id           text,
-    result             text,
-    error_code         text,
-    gcp_secret_version text,
-    source             text,
-    duration_ms        double precision,
-    request_id         text,
-    replica_id         text,
-    reason             text,
-    recorded_at        timestamptz
-) ON COMMIT DELETE ROWS`
-
 var (
-	staging        = pgx.Identifier{"pg_temp", "omni_event_staging"}
-	stagingColumns = []string{
-		"position", "event_id", "secret_type", "action", "actor_type", "actor_id", "result", "error_code",
-		"gcp_secret_version", "source", "duration_ms", "request_id", "replica_id", "reason", "recorded_at",
-	}
+	eventTable      = pgx.Identifier{"omni_secret_access_events"}
+	copiedColumns   = strings.FieldsFunc(linkedColumns, func(r rune) bool { return r == ',' || r == ' ' || r == '\n' })
+	errNothingIsNew = errors.New("all of the events are stored already")
 )
-
-const insertStaged = `
-INSERT INTO omni_secret_access_events (` + eventColumns + `)
-SELECT ` + eventColumns + `
-FROM pg_temp.omni_event_staging
-ORDER BY position
-ON CONFLICT (event_id, recorded_at) DO NOTHING`
 
 // InsertEvents implements ports.AuditStore. The same event always has the same RecordedAt: by both together it
 // is known again.
+//
+// Links are made as if all events were new, which they are but after a crash; when that proves wrong, nothing is stored,
+// and the events that are new are sought out first, under the lock of the chain.
 func (s *Store) InsertEvents(ctx context.Context, events []domain.Event) error {
 	if len(events) == 0 {
 		return nil
 	}
-	return rejected(s.write(ctx, "insert audit events", func(ctx context.Context, tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, createStaging); err != nil {
-			return err
+	storables := make([]domain.Event, len(events))
+	for i := range events {
+		storables[i] = storableEvent(&events[i])
+	}
+	const doing = "insert audit events"
+	err := s.write(ctx, doing, func(ctx context.Context, tx pgx.Tx) error { return copyEvents(ctx, tx, storables, everyEvent) })
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok && e.Code == stateUniqueViolation {
+		err = s.write(ctx, doing, func(ctx context.Context, tx pgx.Tx) error { return copyEvents(ctx, tx, storables, unstoredEvents) })
+		if errors.Is(err, errNothingIsNew) {
+			return nil
 		}
-		if _, err := tx.CopyFrom(ctx, staging, stagingColumns, stagingRows(events)); err != nil {
-			return err
-		}
-		_, err := tx.Exec(ctx, insertStaged)
-		return err
-	}))
+	}
+	return rejected(err)
 }
 
-// stagingRows are the rows of stagingColumns. Each is written before the next one is asked for, into the same slice.
-func stagingRows(events []domain.Event) pgx.CopyFromSource {
-	row := make([]any, 1+eventColumnCount)
-	i := 0
-	return pgx.CopyFromFunc(func() ([]any, error) {
-		if i == len(events) {
-			return nil, nil
+// copyEvents links and stores those events that choose says are new.
+func copyEvents(ctx context.Context, tx pgx.Tx, events []domain.Event, choose func(context.Context, pgx.Tx, []domain.Event) ([]domain.Event, error)) error {
+	chains, err := lockChains(ctx, tx, events)
+	if err != nil {
+		return err
+	}
+	if events, err = choose(ctx, tx, events); err != nil {
+		return err
+	}
+	if _, err := tx.CopyFrom(ctx, eventTable, copiedColumns, chains.rows(events)); err != nil {
+		return err
+	}
+	return chains.save(ctx, tx)
+}
+
+func everyEvent(_ context.Context, _ pgx.Tx, events []domain.Event) ([]domain.Event, error) {
+	return events, nil
+}
+
+// The times leave most partitions out.
+const selectStored = `
+SELECT event_id
+FROM omni_secret_access_events
+WHERE event_id = ANY($1) AND recorded_at BETWEEN $2 AND $3`
+
+// unstoredEvents are those that are not stored yet, each once; errNothingIsNew when that is none.
+func unstoredEvents(ctx context.Context, tx pgx.Tx, events []domain.Event) ([]domain.Event, error) {
+	ids := make([]string, len(events))
+	first, last := events[0].RecordedAt, events[0].RecordedAt
+	for i, e := range events {
+		ids[i] = e.ID.String()
+		if e.RecordedAt.Before(first) {
+			first = e.RecordedAt
 		}
-		row[0] = int32(i) //nolint:gosec // a place in a batch
-		setEvent(row[1:], &events[i])
-		i++
-		return row, nil
-	})
+		if e.RecordedAt.After(last) {
+			last = e.RecordedAt
+		}
+	}
+	rows, err := tx.Query(ctx, selectStored, ids, timestamp(first), timestamp(last))
+	if err != nil {
+		return nil, err
+	}
+	stored, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, err
+	}
+	known := make(map[string]bool, len(events))
+	for _, id := range stored {
+		known[id] = true
+	}
+	var unstored []domain.Event
+	for i, e := range events {
+		if !known[ids[i]] {
+			known[ids[i]] = true
+			unstored = append(unstored, e)
+		}
+	}
+	if len(unstored) == 0 {
+		return nil, errNothingIsNew
+	}
+	return unstored, nil
 }
 
 const selectEvents = `SELECT id, ` + eventColumns + `
@@ -228,8 +287,8 @@ func scanEvent(row pgx.Row, e *eventRow) error {
 	return err
 }
 
-// pruneTimeout is more than other calls get: counting what is dropped reads it.
-const pruneTimeout = time.Minute
+// pruneTimeout is more than other calls get: counting what is dropped, and finding where its runs end, reads it.
+const pruneTimeout = 5 * time.Minute
 
 const allowPruning = `SELECT set_config('statement_timeout', $1, true)`
 

@@ -38,7 +38,7 @@ func (s *Store) CloseFollowUp(ctx context.Context, overrideID, reason string, ev
 		if err != nil || closed.RowsAffected() == 0 {
 			return false, err
 		}
-		return true, insertNewEvent(ctx, tx, event)
+		return true, insertNewEvents(ctx, tx, event)
 	})
 }
 

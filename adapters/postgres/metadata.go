@@ -85,6 +85,7 @@ func described(have, want domain.Metadata) bool {
 // start of a large catalog as slow as the network.
 func ensureSome(ctx context.Context, tx pgx.Tx, rows []domain.Metadata, event func(domain.SecretType) domain.Event) error {
 	ensuring, following := new(pgx.Batch), new(pgx.Batch)
+	var events []domain.Event
 	for _, m := range rows {
 		ensuring.Queue(ensureMetadata,
 			m.Type, m.Environment, m.Backend, m.GCPSecretID, m.GCPVersionAlias, m.Status,
@@ -96,14 +97,17 @@ func ensureSome(ctx context.Context, tx pgx.Tx, rows []domain.Metadata, event fu
 				return nil // another replica was faster
 			}
 			following.Queue(abandonRotation, timestamp(m.UpdatedAt), domain.Automation.ID, m.Type)
-			queueNewEvent(following, event(m.Type))
+			events = append(events, event(m.Type))
 			return nil
 		})
 	}
 	if err := tx.SendBatch(ctx, ensuring).Close(); err != nil {
 		return err
 	}
-	return tx.SendBatch(ctx, following).Close()
+	if err := tx.SendBatch(ctx, following).Close(); err != nil {
+		return err
+	}
+	return insertNewEvents(ctx, tx, events...)
 }
 
 const listMetadata = `

@@ -43,10 +43,11 @@ func (s *Store) ApplyOverride(ctx context.Context, o domain.Override, event doma
 		if seen {
 			return ports.ErrReplay
 		}
-		if err := replaceOpen(ctx, tx, o.Envelope.Type, ended); err != nil {
+		events, err := replaceOpen(ctx, tx, o.Envelope.Type, ended)
+		if err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, insertOverride,
+		_, err = tx.Exec(ctx, insertOverride,
 			o.ID, o.Envelope.Type, o.EnvelopeKind, o.Envelope.Ciphertext, o.Digest, timestamp(o.ExpiresAt),
 			o.Envelope.ExpiresAt, text(o.Reason), storable(o.AppliedBy.ID), o.AppliedBy.Type, timestamp(o.AppliedAt),
 			text(event.RequestID), text(event.ReplicaID))
@@ -63,7 +64,7 @@ func (s *Store) ApplyOverride(ctx context.Context, o domain.Override, event doma
 		if err != nil {
 			return err
 		}
-		if err := insertNewEvent(ctx, tx, event); err != nil {
+		if err := insertNewEvents(ctx, tx, append(events, event)...); err != nil {
 			return err
 		}
 		return notify(ctx, tx, changedOverrides)
@@ -72,19 +73,22 @@ func (s *Store) ApplyOverride(ctx context.Context, o domain.Override, event doma
 
 const selectOpenOfType = selectOpen + ` AND secret_type = $1`
 
-// replaceOpen ends the open override of t, if there is one.
-func replaceOpen(ctx context.Context, tx pgx.Tx, t domain.SecretType, ended func(domain.Override) domain.Event) error {
+// replaceOpen ends the open override of t, if there is one, and returns the event that is to be stored for that.
+func replaceOpen(ctx context.Context, tx pgx.Tx, t domain.SecretType, ended func(domain.Override) domain.Event) ([]domain.Event, error) {
 	var former domain.Override
 	err := scanOverride(tx.QueryRow(ctx, selectOpenOfType+` FOR UPDATE`, t), &former)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return nil
+		return nil, nil
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	former.Envelope.Ciphertext = ""
-	_, err = endOpen(ctx, tx, former.ID, domain.EndReplaced, ended(former))
-	return err
+	event := ended(former)
+	if done, err := endOpen(ctx, tx, former.ID, domain.EndReplaced, event); err != nil || !done {
+		return nil, err
+	}
+	return []domain.Event{event}, nil
 }
 
 // EndOverride implements ports.Overrides.
@@ -92,6 +96,9 @@ func (s *Store) EndOverride(ctx context.Context, id string, end domain.OverrideE
 	ended := false
 	err := s.write(ctx, "end override", func(ctx context.Context, tx pgx.Tx) (err error) {
 		if ended, err = endOpen(ctx, tx, id, end, event); err != nil || !ended {
+			return err
+		}
+		if err := insertNewEvents(ctx, tx, event); err != nil {
 			return err
 		}
 		return notify(ctx, tx, changedOverrides)
@@ -110,7 +117,7 @@ UPDATE omni_secret_metadata
 SET break_glass_enabled_until = NULL, updated_at = $1
 WHERE secret_type = $2`
 
-// endOpen ends an override and stores the event, unless it has ended already.
+// endOpen ends an override unless it has ended already. The event is yet to be stored.
 func endOpen(ctx context.Context, tx pgx.Tx, id string, end domain.OverrideEnd, event domain.Event) (bool, error) {
 	var t domain.SecretType
 	err := tx.QueryRow(ctx, endOverride, timestamp(event.RecordedAt), end, storable(event.Actor.ID), id).Scan(&t)
@@ -121,9 +128,6 @@ func endOpen(ctx context.Context, tx pgx.Tx, id string, end domain.OverrideEnd, 
 		return false, err
 	}
 	if _, err := tx.Exec(ctx, markEnded, timestamp(event.RecordedAt), t); err != nil {
-		return false, err
-	}
-	if err := insertNewEvent(ctx, tx, event); err != nil {
 		return false, err
 	}
 	return true, nil

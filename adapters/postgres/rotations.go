@@ -108,7 +108,7 @@ func stand(ctx context.Context, tx pgx.Tx, next domain.Standing, rotated domain.
 			return err
 		}
 	}
-	return insertNewEvent(ctx, tx, event)
+	return insertNewEvents(ctx, tx, event)
 }
 
 const listStandings = `

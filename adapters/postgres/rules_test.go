@@ -102,7 +102,7 @@ func TestInsertEventsIsOneTransaction(t *testing.T) {
 	if got := list(t, s, domain.EventFilter{}); len(got) != 0 {
 		t.Errorf("%d events of the failed batch are stored", len(got))
 	}
-	insert(t, s, event(1, time.Now())) // the staging table is as good as new
+	insert(t, s, event(1, time.Now())) // and takes the place in the chain that the failed one gave back
 	if got := list(t, s, domain.EventFilter{}); len(got) != 1 {
 		t.Errorf("%d events, want 1", len(got))
 	}

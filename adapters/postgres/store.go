@@ -28,13 +28,14 @@ type Store struct {
 }
 
 var (
-	_ ports.Metadata   = (*Store)(nil)
-	_ ports.Overrides  = (*Store)(nil)
-	_ ports.Rotations  = (*Store)(nil)
-	_ ports.FollowUps  = (*Store)(nil)
-	_ ports.AuditStore = (*Store)(nil)
-	_ ports.Replicas   = (*Store)(nil)
-	_ ports.Leadership = (*Store)(nil)
+	_ ports.Metadata    = (*Store)(nil)
+	_ ports.Overrides   = (*Store)(nil)
+	_ ports.Rotations   = (*Store)(nil)
+	_ ports.FollowUps   = (*Store)(nil)
+	_ ports.AuditStore  = (*Store)(nil)
+	_ ports.AuditChains = (*Store)(nil)
+	_ ports.Replicas    = (*Store)(nil)
+	_ ports.Leadership  = (*Store)(nil)
 )
 
 // Open prepares a pool of connections to the database at url, postgres://USER:PASSWORD@HOST:PORT/DATABASE with

@@ -29,6 +29,19 @@ func TestAuditStore(t *testing.T) {
 	porttest.RunAuditStore(t, func(t *testing.T) ports.AuditStore { return migrated(t) })
 }
 
+func TestAuditChains(t *testing.T) {
+	porttest.RunAuditChains(t, func(t *testing.T) (porttest.ChainedState, func(string)) {
+		url := postgrestest.Database(t)
+		return open(t, url), func(statement string) {
+			db := raw(t, url)
+			for _, table := range lines(t, db, `SELECT oid::regclass::text FROM pg_class WHERE relname LIKE 'omni\_%' AND relkind IN ('r', 'p')`) {
+				execute(t, db, `ALTER TABLE `+table+` DISABLE TRIGGER ALL`)
+			}
+			execute(t, db, statement)
+		}
+	})
+}
+
 // Without polling, so that nothing but notifications can tell of a change.
 func TestReplicas(t *testing.T) {
 	porttest.RunReplicas(t, func(t *testing.T) []porttest.Replica {

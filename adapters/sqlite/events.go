@@ -1,9 +1,12 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,10 +18,10 @@ const (
 	insertEvents = `
 INSERT INTO omni_secret_access_events (
     event_id, secret_type, action, actor_type, actor_id, result, error_code, gcp_secret_version, source,
-    duration_ms, request_id, replica_id, reason, recorded_at)
+    duration_ms, request_id, replica_id, reason, recorded_at, chain_id, chain_seq, chain_hash)
 VALUES `
-	eventValues      = `(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
-	eventColumnCount = 14
+	eventValues      = `(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+	eventColumnCount = 17
 	insertEvent      = insertEvents + eventValues
 )
 
@@ -51,6 +54,20 @@ func setEvent(row []any, e *domain.Event) {
 	row[13] = formatted(e.RecordedAt)
 }
 
+// setLink fills the rest of row with the event's place in its chain.
+func setLink(row []any, h *domain.ChainHead) {
+	if id, ok := row[14].(int64); !ok || id != int64(h.Chain) {
+		row[14] = int64(h.Chain)
+	}
+	row[15] = h.Seq
+	hash, ok := row[16].([]byte)
+	if !ok {
+		hash = make([]byte, len(h.Hash))
+		row[16] = hash
+	}
+	copy(hash, h.Hash[:])
+}
+
 // setText sets a column where "" is NULL.
 func setText(column *any, s string) {
 	if s == "" {
@@ -69,8 +86,14 @@ func setRequired(column *any, s string) {
 // insertNewEvent stores the event of a change in the change's own transaction. Other than a drained event, it
 // must not be there already: the change would stand without one of its own.
 func insertNewEvent(ctx context.Context, tx *sql.Tx, e domain.Event) error {
+	chains := newChains()
+	h, err := chains.link(ctx, tx, &e)
+	if err != nil {
+		return err
+	}
 	values := make([]any, eventColumnCount)
 	setEvent(values, &e)
+	setLink(values, h)
 	result, err := tx.ExecContext(ctx, insertEvent, values...)
 	if err != nil {
 		return fmt.Errorf("audit event: %w", err)
@@ -82,31 +105,75 @@ func insertNewEvent(ctx context.Context, tx *sql.Tx, e domain.Event) error {
 	if stored != 1 {
 		return fmt.Errorf("audit event %v is stored already", e.ID)
 	}
-	return nil
+	return chains.save(ctx, tx)
 }
 
-// InsertEvents implements ports.AuditStore.
+// errRepeated says that some of the events of a batch are stored already.
+var errRepeated = errors.New("events are stored already")
+
+// InsertEvents implements ports.AuditStore. Links are made as if all events were new, which they are but after a crash;
+// when that proves wrong, nothing is stored, and the events that are new are sought out first.
 func (s *Store) InsertEvents(ctx context.Context, events []domain.Event) error {
 	if len(events) == 0 {
 		return nil
 	}
 	defer s.erase(ctx)
-	return rejected(s.write(ctx, "insert audit events", func(tx *sql.Tx) error {
-		left := events
-		args := make([]any, min(len(events), rowsOfInserts[0])*eventColumnCount)
-		for _, rows := range rowsOfInserts {
-			n := len(left) - len(left)%rows
-			if err := insertByRows(ctx, tx, rows, left[:n], args); err != nil {
-				return err
-			}
-			left = left[n:]
+	const doing = "insert audit events"
+	err := s.write(ctx, doing, func(tx *sql.Tx) error { return insertAll(ctx, tx, events) })
+	if !errors.Is(err, errRepeated) {
+		return rejected(err)
+	}
+	return rejected(s.write(ctx, doing, func(tx *sql.Tx) error {
+		unstored, err := newEvents(ctx, tx, events)
+		if err != nil || len(unstored) == 0 {
+			return err
 		}
-		return nil
+		return insertAll(ctx, tx, unstored)
 	}))
 }
 
+const selectStored = `SELECT EXISTS (SELECT 1 FROM omni_secret_access_events WHERE event_id = ?)`
+
+// newEvents are those of events that are not stored yet, each once.
+func newEvents(ctx context.Context, tx *sql.Tx, events []domain.Event) ([]domain.Event, error) {
+	stored, err := tx.PrepareContext(ctx, selectStored)
+	if err != nil {
+		return nil, err
+	}
+	defer stored.Close()
+	seen := make(map[domain.EventID]bool, len(events))
+	var unstored []domain.Event
+	for _, e := range events {
+		known := seen[e.ID]
+		if !known {
+			if err := stored.QueryRowContext(ctx, e.ID.String()).Scan(&known); err != nil {
+				return nil, err
+			}
+		}
+		seen[e.ID] = true
+		if !known {
+			unstored = append(unstored, e)
+		}
+	}
+	return unstored, nil
+}
+
+// insertAll links and stores events, all of which must be new.
+func insertAll(ctx context.Context, tx *sql.Tx, events []domain.Event) error {
+	chains := newChains()
+	args := make([]any, min(len(events), rowsOfInserts[0])*eventColumnCount)
+	for _, rows := range rowsOfInserts {
+		n := len(events) - len(events)%rows
+		if err := insertByRows(ctx, tx, chains, rows, events[:n], args); err != nil {
+			return err
+		}
+		events = events[n:]
+	}
+	return chains.save(ctx, tx)
+}
+
 // insertByRows stores events, a multiple of rows, that many by one statement. args has room for one.
-func insertByRows(ctx context.Context, tx *sql.Tx, rows int, events []domain.Event, args []any) error {
+func insertByRows(ctx context.Context, tx *sql.Tx, chains *chains, rows int, events []domain.Event, args []any) error {
 	if len(events) == 0 {
 		return nil
 	}
@@ -120,12 +187,23 @@ func insertByRows(ctx context.Context, tx *sql.Tx, rows int, events []domain.Eve
 		for i := range rows {
 			row := args[i*eventColumnCount : (i+1)*eventColumnCount]
 			if i > 0 {
-				copy(row, args[(i-1)*eventColumnCount:])
+				copy(row[:eventColumnCount-1], args[(i-1)*eventColumnCount:]) // the hash has room of its own
+			}
+			h, err := chains.link(ctx, tx, &events[i])
+			if err != nil {
+				return err
 			}
 			setEvent(row, &events[i])
+			setLink(row, h)
 		}
-		if _, err := insert.ExecContext(ctx, args...); err != nil {
+		result, err := insert.ExecContext(ctx, args...)
+		if err != nil {
 			return fmt.Errorf("events %v to %v: %w", events[0].ID, events[rows-1].ID, err)
+		}
+		if stored, err := result.RowsAffected(); err != nil {
+			return err
+		} else if stored != int64(rows) {
+			return errRepeated
 		}
 	}
 	return nil
@@ -203,10 +281,33 @@ func scanEvent(rows *sql.Rows, e *eventRow) error {
 	return err
 }
 
-// Bounded, so that a long backlog of old events does not keep other writes waiting.
-const pruneEvents = `
-DELETE FROM omni_secret_access_events
-WHERE id IN (SELECT id FROM omni_secret_access_events WHERE recorded_at < ? LIMIT 5000)`
+// Bounded, so that a long backlog of old events does not keep other writes waiting. A place that the chain goes on from
+// is noted before the event in it goes; the mark of a place that goes is not needed any more.
+const (
+	pruneBatch = `
+SELECT id, chain_id, chain_seq, chain_hash
+FROM omni_secret_access_events
+WHERE recorded_at < ?
+ORDER BY recorded_at
+LIMIT 5000`
+
+	pruneEvent = `DELETE FROM omni_secret_access_events WHERE id = ?`
+
+	markPruned = `
+INSERT INTO omni_audit_pruned (chain_id, seq, hash)
+VALUES (?, ?, ?)
+ON CONFLICT DO NOTHING`
+
+	dropMark = `DELETE FROM omni_audit_pruned WHERE chain_id = ? AND seq = ?`
+
+	pruneCheckpoints = `
+DELETE FROM omni_audit_checkpoints
+WHERE signed_at < ? AND EXISTS (
+    SELECT 1 FROM omni_audit_checkpoints newer WHERE newer.chain_id = omni_audit_checkpoints.chain_id AND newer.seq > omni_audit_checkpoints.seq)`
+)
+
+// checkpointsLonger is how much longer than events the checkpoints before the last are kept.
+const checkpointsLonger = 7 * 24 * time.Hour
 
 // PruneEvents implements ports.AuditStore. It deletes in several transactions; after an error, the count says
 // how many events are gone.
@@ -216,12 +317,8 @@ func (s *Store) PruneEvents(ctx context.Context, before time.Time) (int64, error
 	}
 	for total := int64(0); ; {
 		var pruned int64
-		err := s.write(ctx, "prune audit events", func(tx *sql.Tx) error {
-			result, err := tx.ExecContext(ctx, pruneEvents, timestamp(before))
-			if err != nil {
-				return err
-			}
-			pruned, err = result.RowsAffected()
+		err := s.write(ctx, "prune audit events", func(tx *sql.Tx) (err error) {
+			pruned, err = pruneSome(ctx, tx, before)
 			return err
 		})
 		if err != nil {
@@ -232,4 +329,72 @@ func (s *Store) PruneEvents(ctx context.Context, before time.Time) (int64, error
 		}
 		total += pruned
 	}
+}
+
+type prunedRow struct {
+	id   int64
+	mark domain.ChainMark // Chain is 0 for an event without a link
+}
+
+func pruneSome(ctx context.Context, tx *sql.Tx, before time.Time) (int64, error) {
+	if _, err := tx.ExecContext(ctx, pruneCheckpoints, timestamp(before.Add(-checkpointsLonger))); err != nil {
+		return 0, err
+	}
+	rows, err := tx.QueryContext(ctx, pruneBatch, timestamp(before))
+	if err != nil {
+		return 0, err
+	}
+	going, err := collect(rows, func(r *prunedRow) error {
+		var chain, seq sql.NullInt64
+		var hash []byte
+		err := rows.Scan(&r.id, &chain, &seq, &hash)
+		r.mark = domain.ChainMark{Chain: domain.ChainID(chain.Int64), Seq: seq.Int64}
+		copy(r.mark.Hash[:], hash)
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	remove, err := tx.PrepareContext(ctx, pruneEvent)
+	if err != nil {
+		return 0, err
+	}
+	defer remove.Close()
+	for _, r := range going {
+		if _, err := remove.ExecContext(ctx, r.id); err != nil {
+			return 0, err
+		}
+	}
+	for _, end := range runs(going) {
+		if _, err := tx.ExecContext(ctx, dropMark, int64(end.Chain), end.first-1); err != nil {
+			return 0, err
+		}
+		if _, err := tx.ExecContext(ctx, markPruned, int64(end.Chain), end.Seq, end.Hash[:]); err != nil {
+			return 0, err
+		}
+	}
+	return int64(len(going)), nil
+}
+
+// run is neighbours in a chain; its mark is the last of them.
+type run struct {
+	domain.ChainMark
+	first int64
+}
+
+func runs(rows []prunedRow) []run {
+	slices.SortFunc(rows, func(a, b prunedRow) int {
+		return cmp.Or(cmp.Compare(a.mark.Chain, b.mark.Chain), cmp.Compare(a.mark.Seq, b.mark.Seq))
+	})
+	var all []run
+	for _, r := range rows {
+		switch n := len(all); {
+		case r.mark.Chain == 0:
+		case n > 0 && all[n-1].Chain == r.mark.Chain && all[n-1].Seq == r.mark.Seq-1:
+			all[n-1].ChainMark = r.mark
+		default:
+			all = append(all, run{r.mark, r.mark.Seq})
+		}
+	}
+	return all
 }

@@ -79,3 +79,25 @@ func end(t *testing.T, s *sqlite.Store, id string, seq uint64) {
 		t.Fatalf("EndOverride: %v, %v", ok, err)
 	}
 }
+
+// names are the values of a query's only column.
+func names(t *testing.T, db *sql.DB, query string) []string {
+	t.Helper()
+	rows, err := db.QueryContext(t.Context(), query)
+	if err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+	defer rows.Close()
+	var all []string
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			t.Fatalf("%s: %v", query, err)
+		}
+		all = append(all, name)
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+	return all
+}

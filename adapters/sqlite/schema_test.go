@@ -15,7 +15,7 @@ import (
 
 func TestMigrateFromNothing(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "state.db"))
-	for _, want := range [][]string{{"00001_initial.sql", "00002_rotations.sql"}, nil} {
+	for _, want := range [][]string{{"00001_initial.sql", "00002_rotations.sql", "00003_audit_chain.sql"}, nil} {
 		names, err := s.Migrate(t.Context())
 		if err != nil {
 			t.Fatalf("Migrate: %v", err)
@@ -65,8 +65,8 @@ func TestMigrationStatus(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state.db")
 	s := open(t, path)
 	pending := statusOf(t, s)
-	if len(pending) != 2 || pending[0].Name != "00001_initial.sql" || !pending[0].AppliedAt.IsZero() {
-		t.Errorf("before: %+v, want 00001_initial.sql and another one pending", pending)
+	if len(pending) != 3 || pending[0].Name != "00001_initial.sql" || !pending[0].AppliedAt.IsZero() {
+		t.Errorf("before: %+v, want 00001_initial.sql and two others pending", pending)
 	}
 
 	if _, err := s.Migrate(t.Context()); err != nil {
@@ -74,14 +74,14 @@ func TestMigrationStatus(t *testing.T) {
 	}
 	execute(t, raw(t, path), `INSERT INTO goose_db_version (version_id, is_applied) VALUES (99, 1)`)
 	applied := statusOf(t, s)
-	if len(applied) != 3 {
-		t.Fatalf("after: %+v, want 3 migrations", applied)
+	if len(applied) != 4 {
+		t.Fatalf("after: %+v, want 4 migrations", applied)
 	}
 	if applied[0].Version != 1 || applied[0].AppliedAt.IsZero() {
 		t.Errorf("after: %+v, want version 1 applied", applied[0])
 	}
-	if applied[2].Version != 99 || applied[2].Name != "" || applied[2].AppliedAt.IsZero() {
-		t.Errorf("after: %+v, want version 99 applied, without a name", applied[2])
+	if applied[3].Version != 99 || applied[3].Name != "" || applied[3].AppliedAt.IsZero() {
+		t.Errorf("after: %+v, want version 99 applied, without a name", applied[3])
 	}
 }
 

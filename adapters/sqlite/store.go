@@ -26,11 +26,12 @@ type Store struct {
 }
 
 var (
-	_ ports.Metadata   = (*Store)(nil)
-	_ ports.Overrides  = (*Store)(nil)
-	_ ports.Rotations  = (*Store)(nil)
-	_ ports.FollowUps  = (*Store)(nil)
-	_ ports.AuditStore = (*Store)(nil)
+	_ ports.Metadata    = (*Store)(nil)
+	_ ports.Overrides   = (*Store)(nil)
+	_ ports.Rotations   = (*Store)(nil)
+	_ ports.FollowUps   = (*Store)(nil)
+	_ ports.AuditStore  = (*Store)(nil)
+	_ ports.AuditChains = (*Store)(nil)
 )
 
 // Open opens the database file at path. A missing file is created with mode 0600, a missing directory with

@@ -33,6 +33,20 @@ func TestAuditStore(t *testing.T) {
 	porttest.RunAuditStore(t, func(t *testing.T) ports.AuditStore { return migrated(t) })
 }
 
+func TestAuditChains(t *testing.T) {
+	porttest.RunAuditChains(t, func(t *testing.T) (porttest.ChainedState, func(string)) {
+		path := filepath.Join(t.TempDir(), "state.db")
+		s := migratedAt(t, path)
+		return s, func(statement string) {
+			db := raw(t, path)
+			for _, trigger := range names(t, db, `SELECT name FROM sqlite_schema WHERE type = 'trigger'`) {
+				execute(t, db, `DROP TRIGGER `+trigger)
+			}
+			execute(t, db, statement)
+		}
+	})
+}
+
 // migrated opens a new database with the schema of today.
 func migrated(t testing.TB) *sqlite.Store {
 	t.Helper()

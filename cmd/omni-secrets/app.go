@@ -70,6 +70,10 @@ func newApp(ctx context.Context, c config, log *slog.Logger) (_ *app, err error)
 		log.WarnContext(ctx, "break-glass is disabled: neither "+privateKeyEnv+" nor its file or secret is set")
 	}
 
+	if c.auditKey.IsZero() {
+		log.WarnContext(ctx, "the audit trail has no signed checkpoints: "+auditKeyEnv+" is not set")
+	}
+
 	a := &app{log: log, certificates: c.certificates, connections: c.MaxConnections, patience: usualPatience}
 	defer func() {
 		if err != nil {
@@ -118,6 +122,7 @@ func newApp(ctx context.Context, c config, log *slog.Logger) (_ *app, err error)
 		Backends: backends, Metadata: store, Overrides: store, Rotations: store, FollowUps: store, Audit: store, Leadership: leadership, Replicas: replicas,
 		Journal: auditJournal, Drain: auditJournal, Envelopes: envelopes, Tokens: tokens, Validator: c.validator, Meter: metrics, Logger: log,
 		Certificates: clients, Limits: service.Limits{Refreshes: c.RefreshLimit, Overrides: c.OverrideLimit, FailedTokens: c.FailedTokenLimit},
+		Chains: store, CheckpointKey: c.auditKey, CheckpointEvery: c.AuditCheckpointEvery,
 	})
 	if err != nil {
 		return nil, err
@@ -224,6 +229,9 @@ func (a *app) Run(ctx context.Context, ln net.Listener, onReady func()) error {
 		events, _ := a.service.JournalBacklog(time.Now())
 		a.log.WarnContext(ctx, "audit events stay in the journal until the next start", "events", events, "err", err)
 	}
+	if err := a.service.Checkpoint(flushing); err != nil {
+		a.log.WarnContext(ctx, "the last audit events have no checkpoint until the leader signs one", "err", err)
+	}
 	a.log.InfoContext(ctx, "stopped")
 	if errors.Is(err, context.Canceled) {
 		return nil
@@ -312,5 +320,6 @@ func stateOf(s *service.Service, now time.Time) otel.State {
 	state.JournalEvents, state.DrainLag = s.JournalBacklog(now)
 	journal := s.JournalUsage()
 	state.JournalBytes, state.JournalLimit, state.SetAside = journal.Bytes, journal.Limit, journal.SetAside
+	state.LastCheckpoint = s.LastCheckpoint()
 	return state
 }

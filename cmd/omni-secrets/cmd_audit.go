@@ -37,10 +37,10 @@ func newAuditCommand(s *streams) *cobra.Command {
 		Long:  `The audit trail has every read, refresh, override, rotation and refusal of the last 90 days.`,
 		Args:  noArguments,
 		RunE: func(*cobra.Command, []string) error {
-			return usageErrorf("audit needs a command: list")
+			return usageErrorf("audit needs a command: list, verify, checkpoints")
 		},
 	}
-	cmd.AddCommand(newAuditListCommand(s))
+	cmd.AddCommand(newAuditListCommand(s), newAuditVerifyCommand(s), newAuditCheckpointsCommand(s))
 	return cmd
 }
 

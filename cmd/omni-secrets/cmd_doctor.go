@@ -16,6 +16,7 @@ prints one line a check: ok, warning, failed, or skipped where it cannot be made
   configuration  the settings: everything that is wrong at once, as 'serve' would refuse it
   database       it answers and has the schema of this program; its login may do what the server must, and may not
                  change the audit trail (PostgreSQL)
+  audit trail    checkpoints of the audit trail are signed, and lately
   backend        each secret can be fetched, in the version that is served and in the one that it is rotated to, and if
                  not, why and which right is missing
   break-glass    OMNI_BREAKGLASS_PUBLIC_KEY, when set, belongs to the private key; which keys the server has, by their ids;

@@ -59,6 +59,7 @@ func newPatient(t *testing.T) *patient {
 		jwtSecretEnv:                   plaintext + "-that-signs-tokens",
 		privateKeyEnv:                  key.Base64(),
 		publicKeyEnv:                   key.Public().String(),
+		auditKeyEnv:                    strings.Repeat("A", 43) + "=",
 	}
 	p.withDatabase(func(db *sqlite.Store) error {
 		_, err := db.Migrate(t.Context())
@@ -175,12 +176,12 @@ func TestDoctorAsJSON(t *testing.T) {
 		t.Fatal(err)
 	}
 	o := p.examine("-o", "json")
-	o.want(t, exitUnhealthy, "1 of 10 checks failed")
+	o.want(t, exitUnhealthy, "1 of 11 checks failed")
 	var document map[string]any
 	if err := json.Unmarshal([]byte(o.out), &document); err != nil {
 		t.Fatal(err)
 	}
-	if document["failed"] != 1.0 || document["ok"] != 6.0 || document["skipped"] != 3.0 || document["warning"] != 0.0 {
+	if document["failed"] != 1.0 || document["ok"] != 7.0 || document["skipped"] != 3.0 || document["warning"] != 0.0 {
 		t.Errorf("counts: %v", document)
 	}
 	var failed []finding

@@ -23,14 +23,15 @@ const (
 )
 
 func newKeygenCommand(s *streams) *cobra.Command {
-	var jwtSecret bool
+	var jwtSecret, audit bool
 	var into string
 	cmd := &cobra.Command{
 		Use:   "keygen",
-		Short: "Make a break-glass key pair, or a secret that signs tokens",
+		Short: "Make a break-glass key pair, a secret that signs tokens, or a key that signs the audit trail",
 		Long: `Makes a new X25519 key pair for break-glass and prints it as lines for a shell. The private key is for the server
 alone; the public key is for everyone who may have to break the glass. With --jwt-secret it makes a secret for
-HS256 tokens in their place.
+HS256 tokens in their place; with --audit an Ed25519 key pair for checkpoints of the audit trail: the signing key is for the
+servers alone, the public key for whoever runs 'omni-secrets audit verify'.
 
 What it prints is secret: send it into a file that only you can read, or into the store of your deployment.
 
@@ -45,15 +46,50 @@ A key is named by an id, which is not secret: 'omni-secrets doctor', the server'
 		Args:              noArguments,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(*cobra.Command, []string) error {
-			if jwtSecret {
+			switch {
+			case jwtSecret && audit:
+				return usageErrorf("--jwt-secret and --audit exclude each other: call it twice")
+			case audit && into != "":
+				return usageErrorf("--into is for keys that are rotated in a file; send the output of --audit into one")
+			case jwtSecret:
 				return makeJWTSecret(s, into)
+			case audit:
+				return printAuditKey(s)
 			}
 			return makeKeyPair(s, into)
 		},
 	}
 	cmd.Flags().BoolVar(&jwtSecret, "jwt-secret", false, "make "+jwtSecretEnv+", which signs tokens")
+	cmd.Flags().BoolVar(&audit, "audit", false, "make "+auditKeyEnv+", which signs checkpoints of the audit trail")
 	cmd.Flags().StringVar(&into, "into", "", "put the secret part into `FILE`, before the keys that it has")
 	return cmd
+}
+
+// newAuditKey is a new signing key, in base64.
+func newAuditKey() (string, error) {
+	seed := make([]byte, domain.CheckpointSeedBytes)
+	if _, err := rand.Read(seed); err != nil {
+		return "", fmt.Errorf("make a random key: %w", err)
+	}
+	return base64.StdEncoding.EncodeToString(seed), nil
+}
+
+func printAuditKey(s *streams) error {
+	text, err := newAuditKey()
+	if err != nil {
+		return err
+	}
+	key, err := parseAuditKey([]byte(text))
+	if err != nil {
+		return err
+	}
+	if s.json() {
+		return s.printValue(struct {
+			PublicKey  string `json:"publicKey"`
+			SigningKey string `json:"signingKey"`
+		}{key.Public().String(), text})
+	}
+	return s.print("export %s=%s\nexport %s=%s\n", auditPublicKeyEnv, key.Public(), auditKeyEnv, text)
 }
 
 func makeKeyPair(s *streams, into string) error {

@@ -70,6 +70,10 @@ type config struct {
 	JournalMaxBytes int64  `env:"OMNI_AUDIT_JOURNAL_MAX_BYTES" envDefault:"1073741824"`
 	JournalFsync    string `env:"OMNI_AUDIT_FSYNC" envDefault:"never"`
 
+	AuditKey             sensitive     `env:"OMNI_AUDIT_SIGNING_KEY"`
+	AuditKeyFile         string        `env:"OMNI_AUDIT_SIGNING_KEY_FILE"`
+	AuditCheckpointEvery time.Duration `env:"OMNI_AUDIT_CHECKPOINT_EVERY" envDefault:"5m"`
+
 	LogLevel slog.Level `env:"OMNI_LOG_LEVEL" envDefault:"INFO"`
 
 	Keys keySettings // where else keys come from
@@ -77,6 +81,7 @@ type config struct {
 	catalog    domain.Catalog
 	breakGlass *envelope.Opener // nil without a key
 	validator  *validator.Validator
+	auditKey   domain.CheckpointKey // zero without a key
 
 	certificates *certificate.Files // nil for plain HTTP
 }
@@ -130,7 +135,7 @@ func readConfig(lookupEnv func(string) (string, bool)) (config, error) {
 		// With the defaults in their place, the rest can be checked too.
 		err = env.ParseWithOptions(&c, env.Options{Environment: environment})
 	}
-	errs = append(errs, err, c.readJWTSecrets(), c.validate(), c.checkEdge(), c.readTLS(), c.readCatalog(), c.readValidator(), c.readBreakGlassKey())
+	errs = append(errs, err, c.readJWTSecrets(), c.validate(), c.checkEdge(), c.readTLS(), c.readCatalog(), c.readValidator(), c.readBreakGlassKey(), c.readAuditKey())
 	return c, errors.Join(errs...)
 }
 

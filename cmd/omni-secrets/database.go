@@ -21,6 +21,7 @@ type database interface {
 	ports.Rotations
 	ports.FollowUps
 	ports.AuditStore
+	ports.AuditChains
 
 	Ping(ctx context.Context) error
 	CheckSchema(ctx context.Context) error

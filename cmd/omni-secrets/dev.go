@@ -85,6 +85,7 @@ func dev(ctx context.Context, s *streams, address, dir string) (err error) {
 const (
 	devJWTSecret     = "jwt-secret"
 	devBreakGlassKey = "breakglass-private-key"
+	devAuditKey      = "audit-signing-key"
 )
 
 // devConfig is the configuration that uses a data directory, without the keys in it.
@@ -116,7 +117,11 @@ func isDev(dir string) bool {
 // existingDev is the configuration that uses a data directory as it is.
 func existingDev(dir string) (config, error) {
 	c, err := devConfig(dir)
-	return c, errors.Join(err, c.readDevKeys(dir))
+	err = errors.Join(err, c.readDevKeys(dir))
+	if _, missing := os.Stat(filepath.Join(dir, devAuditKey)); err == nil && missing == nil { // older ones have none
+		err = c.useDevAuditKey(dir)
+	}
+	return c, err
 }
 
 // readDevKeys has the keys come from the files of a data directory, as a server's do that has them in files.
@@ -159,12 +164,24 @@ func prepareDev(ctx context.Context, dir string) (config, error) {
 		return c, fmt.Errorf("%w; remove the file in %s to have it made anew", err, dir)
 	}
 
+	if err := makeUnlessThere(filepath.Join(dir, devAuditKey), newAuditKey); err != nil {
+		return c, err
+	}
+	if err := c.useDevAuditKey(dir); err != nil {
+		return c, fmt.Errorf("%w; remove the file to have it made anew", err)
+	}
+
 	store, err := openDatabase(ctx, c.DatabaseURL, nil)
 	if err != nil {
 		return c, err
 	}
 	_, err = store.Migrate(ctx)
 	return c, errors.Join(err, store.Close())
+}
+
+func (c *config) useDevAuditKey(dir string) error {
+	c.AuditKeyFile = filepath.Join(dir, devAuditKey)
+	return c.readAuditKey()
 }
 
 // makeUnlessThere makes a file, for its owner alone, when it is not there.
@@ -205,8 +222,8 @@ func writeGuide(c config, dir string, address net.Addr) (string, error) {
 	}
 
 	api := "http://" + address.String()
-	env := fmt.Sprintf("export API=%s\nexport OMNI_API_URL=%s\nexport SERVICE_TOKEN=%s\nexport OPS_JWT=%s\nexport OMNI_BREAKGLASS_PUBLIC_KEY=%s\n",
-		api, api, service, ops, c.Keys.breakGlass[0].Public())
+	env := fmt.Sprintf("export API=%s\nexport OMNI_API_URL=%s\nexport SERVICE_TOKEN=%s\nexport OPS_JWT=%s\nexport OMNI_BREAKGLASS_PUBLIC_KEY=%s\nexport OMNI_AUDIT_PUBLIC_KEY=%s\n",
+		api, api, service, ops, c.Keys.breakGlass[0].Public(), c.auditKey.Public())
 	envFile := filepath.Join(dir, "env")
 	if err := os.WriteFile(envFile, []byte(env), 0o600); err != nil {
 		return "", err

@@ -49,6 +49,7 @@ func examineDatabase(ctx context.Context, c config) ([]finding, standings) {
 		path := strings.TrimPrefix(c.DatabaseURL, "sqlite:")
 		findings = append(findings, checkSQLiteFile(path), found(databaseClockCheck, verdictSkipped, "a SQLite file has no clock of its own"))
 	}
+	findings = append(findings, checkCheckpoints(ctx, db, c, time.Now()))
 	findings = append(findings, checkRotation(ctx, db, c.catalog, time.Now())...)
 	list, err := db.Standings(ctx)
 	if err != nil {

@@ -74,7 +74,7 @@ func (x execution) accept(secretType string, value domain.Value) error {
 
 // ownCredentials are the variables with which this program proves who it is. A child has no use for them, and what
 // it starts or reports should not have them.
-var ownCredentials = []string{"OMNI_TOKEN", privateKeyEnv, previousKeysEnv}
+var ownCredentials = []string{"OMNI_TOKEN", privateKeyEnv, previousKeysEnv, auditKeyEnv}
 
 // environment is the child's: the inherited one with the values, or the paths of their files, in it.
 func (x execution) environment(inherited []string, values map[string]domain.Value, dir secretDir) []string {

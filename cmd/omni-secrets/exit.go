@@ -21,6 +21,7 @@ const (
 	exitRefused     = 6
 	exitUnhealthy   = 7
 	exitNotValid    = 8
+	exitTampered    = 9
 	exitConfig      = 78 // EX_CONFIG of sysexits.h
 )
 
@@ -38,6 +39,7 @@ var ExitCodes = []struct {
 	{exitRefused, "the server refused the request as it stands"},
 	{exitUnhealthy, "'doctor' found something that does not work"},
 	{exitNotValid, "the version did not pass the checks of a preview; nothing was changed"},
+	{exitTampered, "'audit verify' found that the audit trail was changed"},
 	{exitConfig, "a setting from the environment is missing or wrong"},
 }
 

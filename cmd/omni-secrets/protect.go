@@ -9,7 +9,7 @@ import (
 
 // keyVariables are the variables that a server takes keys and passwords from.
 var keyVariables = []string{
-	jwtSecretEnv, previousJWTEnv, privateKeyEnv, previousKeysEnv, "DATABASE_URL", "OMNI_TOKEN",
+	jwtSecretEnv, previousJWTEnv, privateKeyEnv, previousKeysEnv, auditKeyEnv, "DATABASE_URL", "OMNI_TOKEN",
 }
 
 // protectProcess keeps what a server holds from those who look at its process: no core dump is written, other

@@ -9,7 +9,7 @@ import (
 func TestHelp(t *testing.T) {
 	for _, command := range []string{
 		"breakglass", "breakglass clear", "breakglass follow-ups", "breakglass follow-ups close",
-		"rotate", "rotate preview", "rotate begin", "rotate promote", "rotate abort", "rotate status", "rotate due", "rotate done", "refresh", "status", "get", "audit", "audit list", "keygen", "token", "version", "health", "doctor",
+		"rotate", "rotate preview", "rotate begin", "rotate promote", "rotate abort", "rotate status", "rotate due", "rotate done", "refresh", "status", "get", "audit", "audit list", "audit verify", "audit checkpoints", "keygen", "token", "version", "health", "doctor",
 	} {
 		t.Run(command, func(t *testing.T) {
 			o := process{}.run(t, append(strings.Fields(command), "--help")...)

@@ -30,6 +30,7 @@ Often set:
   OMNI_BREAKGLASS_PRIVATE_KEY  from 'omni-secrets keygen'; without it break-glass is disabled
   OMNI_BREAKGLASS_PRIVATE_KEY_FILE, JWT_SECRET_FILE
                                the same from files, one key a line, the current one first; read again when they change
+  OMNI_AUDIT_SIGNING_KEY       from 'omni-secrets keygen --audit'; without it the audit trail has no signed checkpoints
   OMNI_GSM_ENDPOINT            host:port of a gsm-emulator
   OMNI_PRODUCTION_PROJECTS     projects that only production may use
 

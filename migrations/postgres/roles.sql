@@ -23,8 +23,7 @@ $$;
 DO $$
 BEGIN
     EXECUTE format('GRANT USAGE ON SCHEMA %I TO omni_app', current_schema());
-    -- CONNECT to work at all, TEMPORARY for the table that a batch of audit events goes through.
-    EXECUTE format('GRANT CONNECT, TEMPORARY ON DATABASE %I TO omni_app', current_database());
+    EXECUTE format('GRANT CONNECT ON DATABASE %I TO omni_app', current_database());
 END
 $$;
 
@@ -34,5 +33,9 @@ GRANT SELECT, INSERT, UPDATE ON omni_secret_metadata, omni_break_glass_overrides
 GRANT SELECT ON omni_break_glass_events TO omni_app;
 GRANT SELECT, INSERT, UPDATE ON omni_secret_refresh_requests, omni_jobs TO omni_app;
 GRANT SELECT, INSERT, UPDATE ON omni_secret_rotations, omni_break_glass_follow_ups TO omni_app;
+-- A trigger lets chains go forward alone.
+GRANT SELECT, INSERT, UPDATE ON omni_audit_chains TO omni_app;
+GRANT SELECT, INSERT ON omni_audit_checkpoints TO omni_app;
+GRANT SELECT ON omni_audit_pruned TO omni_app;
 GRANT USAGE ON SEQUENCE omni_secret_refresh_requests_seq TO omni_app;
 GRANT EXECUTE ON FUNCTION omni_make_event_partitions(), omni_prune_access_events(timestamptz) TO omni_app;
