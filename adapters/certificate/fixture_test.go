@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"io"
 	"log/slog"
 	"math/big"
 	"net"
@@ -182,7 +183,7 @@ func (f *fixture) shake(client *tls.Config) (server, own tls.ConnectionState, er
 	conn, err := tls.Dial("tcp", ln.Addr().String(), client)
 	if err == nil {
 		defer conn.Close()
-		_, err = conn.Read(make([]byte, 1))
+		_, err = io.ReadFull(conn, make([]byte, 1))
 		own = conn.ConnectionState()
 	}
 	_ = ln.Close()
