@@ -117,6 +117,7 @@ func newRig(t *testing.T, more ...string) *rig {
 		"OMNI_BREAKGLASS_PRIVATE_KEY=" + r.key.Base64(),
 		"JWT_SECRET=" + string(secret),
 		"OMNI_CACHE_TTL_SECONDS=2",
+		"OMNI_REFRESHES_PER_MINUTE=0", "OMNI_OVERRIDES_PER_MINUTE=0", // one caller does the work of many
 		"OMNI_AUDIT_JOURNAL_DIR=" + r.journal,
 	}, more...)
 	return r
