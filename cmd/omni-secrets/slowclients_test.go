@@ -318,6 +318,7 @@ func (r *running) sign(t *testing.T, subject string, scopes domain.Scope) string
 // What ends slow clients leaves streams alone. The deadlines are such as requests on a busy machine keep; the servers wait
 // side by side.
 func TestStreamsAreNotCutOff(t *testing.T) {
+	t.Parallel()
 	deadlines := patience{header: 5 * time.Second, request: 5 * time.Second, answer: 5 * time.Second, idle: 5 * time.Second}
 	for name, c := range map[string]struct {
 		http2   bool
