@@ -43,7 +43,8 @@ func (s *Service) Checkpoint(ctx context.Context) error {
 }
 
 // sign signs the heads of chains that are wanted and have grown, stores the checkpoints and logs them. A head that
-// contradicts a checkpoint of this process is not signed: the database was changed behind it.
+// contradicts a checkpoint, of this process or in the database, is not signed: the database was changed behind it. Else
+// one that was put in, ahead of its chain, would silently end the signing.
 func (s *Service) sign(ctx context.Context, wanted func(domain.ChainHead) bool) error {
 	s.checkpoints.mu.Lock()
 	defer s.checkpoints.mu.Unlock()
@@ -51,9 +52,9 @@ func (s *Service) sign(ctx context.Context, wanted func(domain.ChainHead) bool) 
 	if err != nil {
 		return err
 	}
-	known := make(map[domain.ChainID]int64, len(stored))
+	known := make(map[domain.ChainID]domain.Checkpoint, len(stored))
 	for _, c := range stored {
-		known[c.Chain] = c.Seq
+		known[c.Chain] = c
 	}
 	heads, err := s.cfg.Chains.ChainHeads(ctx)
 	if err != nil {
@@ -63,12 +64,15 @@ func (s *Service) sign(ctx context.Context, wanted func(domain.ChainHead) bool) 
 	var points []domain.Checkpoint
 	for _, h := range heads {
 		last := s.checkpoints.signed[h.Chain]
+		if c := known[h.Chain]; c.Seq > last.Seq {
+			last = c
+		}
 		if h.Seq < last.Seq || h.Seq == last.Seq && h.Hash != last.Hash {
 			s.log.ErrorContext(ctx, domain.AlertAuditChain, "chain", h.Chain.String(), "replica", h.ReplicaID, "seq", h.Seq, "signedSeq", last.Seq,
 				"next", "the audit trail was changed in the database, or restored from a backup: run 'omni-secrets audit verify'")
 			continue
 		}
-		if wanted(h) && h.Seq > max(known[h.Chain], last.Seq) {
+		if wanted(h) && h.Seq > last.Seq {
 			points = append(points, s.cfg.CheckpointKey.Sign(h, now))
 		}
 	}

@@ -141,3 +141,27 @@ func TestAHeadThatGoesBackIsNotSigned(t *testing.T) {
 		}
 	})
 }
+
+// A checkpoint that was put in the database ahead of its chain does not end the signing without a word, nor does a head
+// that was set back while no process ran.
+func TestACheckpointAheadOfItsChainIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, withCheckpoints(t))
+		stop := f.run()
+		f.at(time.Second)
+		stop()
+		heads, err := f.store.ChainHeads(t.Context())
+		if err != nil || len(heads) != 1 {
+			t.Fatalf("heads: %v, %v", heads, err)
+		}
+		ahead := f.config.CheckpointKey.Sign(heads[0], time.Now())
+		ahead.Seq += 1_000_000 // the signature does not hold for it
+		if err := f.store.AddCheckpoints(t.Context(), []domain.Checkpoint{ahead}); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Checkpoint(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		f.wantLogged(domain.AlertAuditChain, 1)
+	})
+}

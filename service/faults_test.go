@@ -124,6 +124,37 @@ func TestOverrideIsPutBackIntoADatabaseThatDoesNotKnowIt(t *testing.T) {
 	})
 }
 
+// A standby that lags behind may have, in its place, the override that it replaced.
+func TestOverrideIsPutBackIntoADatabaseThatHasTheOneBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b, d := newFailover(t)
+		defer a.run()()
+		defer b.run()()
+		a.apply("first", 25*time.Minute)
+		lagging, err := d.OpenOverrides(t.Context())
+		if err != nil || len(lagging) != 1 {
+			t.Fatalf("open: %+v, %v", lagging, err)
+		}
+		a.at(time.Minute)
+		o := a.apply("second", 20*time.Minute)
+		synctest.Wait()
+
+		standby := memory.New()
+		applied := domain.Event{ID: domain.EventID{Start: 7, Seq: 1}, Action: domain.ActionBreakGlassApply, Actor: domain.Automation, Result: domain.ResultSuccess, RecordedAt: time.Now()}
+		if err := standby.ApplyOverride(t.Context(), lagging[0], applied, func(domain.Override) domain.Event { return domain.Event{} }); err != nil {
+			t.Fatal(err)
+		}
+		d.other.Store(standby)
+		d.FailWith(nil)
+		synctest.Wait()
+		a.wantServed(apiKey, "second", domain.SourceBreakGlass, false)
+		b.wantServed(apiKey, "second", domain.SourceBreakGlass, false)
+		if open, err := standby.OpenOverrides(t.Context()); err != nil || len(open) != 1 || open[0].ID != o.ID {
+			t.Errorf("open in the standby: %+v, %v", open, err)
+		}
+	})
+}
+
 func TestOverrideThatCannotBePutBackIsServedToItsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, _, d := newFailover(t)

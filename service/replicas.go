@@ -52,7 +52,7 @@ func (s *Service) followOverrides(ctx context.Context) error {
 		if here.ID == there.ID {
 			continue
 		}
-		if there.ID == "" && here.ActiveAt(time.Now()) {
+		if here.ActiveAt(time.Now()) && (there.ID == "" || here.AppliedAt.After(there.AppliedAt)) {
 			kept, err := s.putBack(ctx, here)
 			if err != nil {
 				return err
@@ -75,7 +75,7 @@ func (s *Service) followOverrides(ctx context.Context) error {
 }
 
 // putBack stores an override that is served here and that the database does not know at all, as after a failover to one
-// that lags behind or is empty: it would be lost with the next restart, and other replicas would not serve it. It
+// that lags behind, and may have the override that this one replaced, or is empty: it would be lost with the next restart, and other replicas would not serve it. It
 // reports false when the database knows of the override's end. What another replica has put back meanwhile is kept too.
 func (s *Service) putBack(ctx context.Context, o domain.Override) (kept bool, err error) {
 	known, open, err := s.cfg.Overrides.FindOverride(ctx, o.ID)
