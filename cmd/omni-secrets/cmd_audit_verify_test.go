@@ -278,6 +278,8 @@ func TestDoctorTellsOfCheckpoints(t *testing.T) {
 	a.record(31, 31)
 	a.tamper(`UPDATE omni_audit_checkpoints SET signed_at = '2026-01-01T00:00:00.000000Z'`)
 	a.examine().want(t, exitOK, "warning  audit trail: the last checkpoint is", "1 events came since")
+	a.tamper(`UPDATE omni_audit_checkpoints SET seq = seq + 1000`)
+	a.examine().want(t, exitUnhealthy, "failed   audit trail: the chain", "of replica-1 ends before its last checkpoint, at event 31 and not 1030")
 	delete(a.env, auditKeyEnv)
 	a.examine().want(t, exitOK, "warning  audit trail: OMNI_AUDIT_SIGNING_KEY is not set")
 }

@@ -7,7 +7,8 @@ import (
 
 const auditTrailCheck = "audit trail"
 
-// checkCheckpoints tells whether the audit trail is signed, and how old the last checkpoint of a chain that grew is.
+// checkCheckpoints tells whether the audit trail is signed, how old the last checkpoint of a chain that grew is, and
+// whether one is of events that the chain no longer has.
 func checkCheckpoints(ctx context.Context, db database, c config, now time.Time) finding {
 	if c.auditKey.IsZero() {
 		return found(auditTrailCheck, verdictWarning, "%s is not set: who owns the database could rewrite the audit trail unnoticed", auditKeyEnv).
@@ -31,7 +32,12 @@ func checkCheckpoints(ctx context.Context, db database, c config, now time.Time)
 	}
 	unsigned := int64(0)
 	for _, h := range heads {
-		unsigned += max(0, h.Seq-signed[h.Chain.String()])
+		since := h.Seq - signed[h.Chain.String()]
+		if since < 0 {
+			return found(auditTrailCheck, verdictFailed, "the chain %s of %s ends before its last checkpoint, at event %d and not %d", h.Chain, h.ReplicaID, h.Seq, signed[h.Chain.String()]).
+				try("events were removed, or the checkpoint was put in: 'omni-secrets audit verify' tells which; then the runbook's \"The audit trail was changed\"")
+		}
+		unsigned += since
 	}
 	public := c.auditKey.Public()
 	switch {
