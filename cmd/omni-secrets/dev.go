@@ -57,7 +57,7 @@ func dev(ctx context.Context, s *streams, address, dir string) (err error) {
 		return err
 	}
 	log := newLogger(s.err, c.LogLevel)
-	s.protectServer(ctx, log)
+	s.prepareServer(ctx, log)
 	a, err := newApp(ctx, c, log)
 	if errors.Is(err, journal.ErrInUse) {
 		return failuref("a server already runs on %s", dir).

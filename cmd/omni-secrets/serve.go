@@ -54,7 +54,7 @@ func serve(ctx context.Context, s *streams) error {
 		return &exitError{code: exitConfig, err: err}
 	}
 	log := newLogger(s.err, c.LogLevel)
-	s.protectServer(ctx, log)
+	s.prepareServer(ctx, log)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	a, err := newApp(ctx, c, log)
