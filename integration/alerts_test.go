@@ -2,6 +2,7 @@ package integration_test
 
 import (
 	"crypto/tls"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -157,7 +158,8 @@ func labelsOfRecord(t *testing.T, name string) (labels []string) {
 func exposedAfterEverything(t *testing.T) map[string][]map[string]string {
 	t.Helper()
 	gsm := startEmulator(t)
-	s := prepareServe(t, gsm.endpoint).start(t)
+	signing := base64.StdEncoding.EncodeToString([]byte("a signing key of 32 bytes for it"))
+	s := prepareServe(t, gsm.endpoint, "OMNI_AUDIT_SIGNING_KEY="+signing).start(t)
 	rpc := func(want connect.Code) {
 		t.Helper()
 		request := &secretsv1.GetSecretRequest{SecretType: string(apiKey)}
@@ -179,6 +181,10 @@ func exposedAfterEverything(t *testing.T) map[string][]map[string]string {
 	rpc(connect.CodeUnavailable)
 	s.do("POST", glassPath, s.ops, `{"secretType":"trading_api_key","ciphertext":"bm90aGluZw==","expiresAt":"2020-01-01T00:00:00Z"}`).
 		want(http.StatusUnprocessableEntity, "")
+
+	eventually(t, "the audit trail is signed", func() bool {
+		return strings.Contains(s.do("GET", "/metrics", "", "").body, "\nomni_audit_checkpoint_timestamp_seconds ")
+	})
 
 	certFile, keyFile, trust := certificate(t)
 	secure := prepareServe(t, gsm.endpoint, "OMNI_TLS_CERT_FILE="+certFile, "OMNI_TLS_KEY_FILE="+keyFile).start(t)
