@@ -103,6 +103,10 @@ func Parse(text []byte, getenv func(string) string) (domain.Catalog, error) {
 		return nil, inOurWords(err)
 	}
 
+	if err := refuseNulls(root); err != nil {
+		return nil, err
+	}
+
 	if len(d.Secrets) > MaxSecrets {
 		return nil, fmt.Errorf("catalog: it lists %d secrets; %d are allowed", len(d.Secrets), MaxSecrets)
 	}
@@ -137,6 +141,20 @@ func onlyDocument(text []byte) (*yaml.Node, error) {
 	default:
 		return nil, fmt.Errorf("catalog: line %d: a second document begins; only one is read", next.Line)
 	}
+}
+
+// refuseNulls refuses what has no value. The decoder leaves such an item out of its list in silence: a list of readers
+// would be empty, which lets everybody read.
+func refuseNulls(node *yaml.Node) error {
+	if node.Kind == yaml.ScalarNode && node.ShortTag() == "!!null" {
+		return fmt.Errorf("catalog: line %d: a value is missing; write one, or leave the item or field out", node.Line)
+	}
+	for _, child := range node.Content {
+		if err := refuseNulls(child); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // goType is what the decoder adds to its messages for Go programmers.
