@@ -22,7 +22,7 @@ var answeredTypes = []string{unaryType, streamType, "application/json", "applica
 func FuzzAnswer(f *testing.F) {
 	f.Fuzz(func(t *testing.T, status uint16, contentType byte, body []byte) {
 		if len(body) > 4<<10 {
-			t.Skip("what is long has its own test")
+			return // what is long has its own test
 		}
 		bubble(t, func(h *harness) {
 			h.follow(only(apiKey))

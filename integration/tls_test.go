@@ -170,11 +170,7 @@ func TestClientCertificates(t *testing.T) {
 		}
 		return err
 	}
-	for until := time.Now().Add(patience); dial(renewedTrust) != nil; time.Sleep(100 * time.Millisecond) { //nolint:forbidigo // the program looks now and then
-		if time.Now().After(until) {
-			t.Fatal("the new certificate is not served")
-		}
-	}
+	eventually(t, "the new certificate is served", func() bool { return dial(renewedTrust) == nil })
 	if dial(trust) == nil {
 		t.Error("the old one is served too")
 	}

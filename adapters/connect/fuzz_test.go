@@ -52,7 +52,7 @@ func FuzzWire(f *testing.F) {
 	handler := api.server.Config.Handler
 	f.Fuzz(func(t *testing.T, procedure, contentType byte, encoding string, body []byte) {
 		if bytes.Contains(body, []byte(panics)) {
-			t.Skip("it does, on purpose")
+			return // it does, on purpose
 		}
 		call := fuzzedCalls[int(procedure)%len(fuzzedCalls)]
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, call.procedure, bytes.NewReader(body))

@@ -25,7 +25,7 @@ func FuzzSeal(f *testing.F) {
 			return
 		}
 		if err != nil {
-			t.Skipf("not sealed: %v", err) // a secret or an expiry that no server would take
+			return // a secret or an expiry that no server would take
 		}
 		e := domain.Envelope{Type: domain.SecretType(secretType), ExpiresAt: expiresAt, Ciphertext: text}
 		opened, err := opener.Open(e)

@@ -126,9 +126,7 @@ func (d *deployment) proc(file string) string {
 
 // Of another user's process root sees what that user would if there were no second defence.
 func TestKeysAreNotInTheEnvironmentOfARunningServer(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("only root can look")
-	}
+	asRoot(t, "only root can look")
 	d := startDeployment(t, "serve")
 	d.log.wait(t, `"msg":"ready"`)
 	environment, err := os.ReadFile(d.proc("environ"))
