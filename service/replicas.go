@@ -75,8 +75,9 @@ func (s *Service) followOverrides(ctx context.Context) error {
 }
 
 // putBack stores an override that is served here and that the database does not know at all, as after a failover to one
-// that lags behind, and may have the override that this one replaced, or is empty: it would be lost with the next restart, and other replicas would not serve it. It
-// reports false when the database knows of the override's end. What another replica has put back meanwhile is kept too.
+// that is empty, or lags behind and may have the override that this one replaced: it would be lost with the next restart,
+// and other replicas would not serve it. It reports false when the database knows of the override's end. What another
+// replica has put back meanwhile is kept too.
 func (s *Service) putBack(ctx context.Context, o domain.Override) (kept bool, err error) {
 	known, open, err := s.cfg.Overrides.FindOverride(ctx, o.ID)
 	if err != nil || known {
