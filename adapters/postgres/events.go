@@ -261,6 +261,9 @@ func eventQuery(f domain.EventFilter, limit int) (query string, args []any) {
 	}
 	where(f.Type != "", "secret_type =", storable(string(f.Type)))
 	where(f.Action != "", "action =", storable(string(f.Action)))
+	if f.Action != "" && f.Action != domain.ActionRead {
+		conditions = append(conditions, "action <> 'read'") // or a plan for any action could not use the index, which has no reads
+	}
 	where(f.ActorID != "", "actor_id =", storable(f.ActorID))
 	where(f.Result != "", "result =", storable(string(f.Result)))
 	where(!f.Since.IsZero(), "recorded_at >=", timestamp(f.Since))

@@ -16,7 +16,7 @@ import (
 
 func TestMigrateFromNothing(t *testing.T) {
 	s := open(t, postgrestest.Empty(t))
-	for _, want := range [][]string{{"00001_initial.sql", "00002_rotations.sql", "00003_audit_chain.sql"}, nil} {
+	for _, want := range [][]string{{"00001_initial.sql", "00002_rotations.sql", "00003_audit_chain.sql", "00004_cheaper_events.sql"}, nil} {
 		names, err := s.Migrate(t.Context())
 		if err != nil {
 			t.Fatalf("Migrate: %v", err)
@@ -98,8 +98,8 @@ func TestMigrationStatus(t *testing.T) {
 	url := postgrestest.Empty(t)
 	s := open(t, url)
 	pending := statusOf(t, s)
-	if len(pending) != 3 || pending[0].Name != "00001_initial.sql" || !pending[0].AppliedAt.IsZero() {
-		t.Errorf("before: %+v, want 00001_initial.sql and two others pending", pending)
+	if len(pending) != 4 || pending[0].Name != "00001_initial.sql" || !pending[0].AppliedAt.IsZero() {
+		t.Errorf("before: %+v, want 00001_initial.sql and three others pending", pending)
 	}
 
 	if _, err := s.Migrate(t.Context()); err != nil {
@@ -107,14 +107,14 @@ func TestMigrationStatus(t *testing.T) {
 	}
 	execute(t, raw(t, url), `INSERT INTO goose_db_version (version_id, is_applied) VALUES (99, true)`)
 	applied := statusOf(t, s)
-	if len(applied) != 4 {
-		t.Fatalf("after: %+v, want 4 migrations", applied)
+	if len(applied) != 5 {
+		t.Fatalf("after: %+v, want 5 migrations", applied)
 	}
 	if applied[0].Version != 1 || applied[0].AppliedAt.IsZero() {
 		t.Errorf("after: %+v, want version 1 applied", applied[0])
 	}
-	if applied[3].Version != 99 || applied[3].Name != "" || applied[3].AppliedAt.IsZero() {
-		t.Errorf("after: %+v, want version 99 applied, without a name", applied[3])
+	if applied[4].Version != 99 || applied[4].Name != "" || applied[4].AppliedAt.IsZero() {
+		t.Errorf("after: %+v, want version 99 applied, without a name", applied[4])
 	}
 }
 

@@ -256,6 +256,9 @@ func eventQuery(f domain.EventFilter, limit int) (query string, args []any) {
 	}
 	where(f.Type != "", "secret_type = ?", f.Type)
 	where(f.Action != "", "action = ?", f.Action)
+	if f.Action != "" && f.Action != domain.ActionRead {
+		conditions = append(conditions, "action <> 'read'") // word for word as the index has it, which is used only then
+	}
 	where(f.ActorID != "", "actor_id = ?", f.ActorID)
 	where(f.Result != "", "result = ?", f.Result)
 	where(!f.Since.IsZero(), "recorded_at >= ?", timestamp(f.Since))

@@ -3,11 +3,15 @@ package sqlite_test
 import (
 	"database/sql"
 	"errors"
+	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/pressly/goose/v3"
 
 	"github.com/apex-tradebill/omni-secrets/adapters/sqlite"
 	"github.com/apex-tradebill/omni-secrets/migrations"
@@ -15,7 +19,7 @@ import (
 
 func TestMigrateFromNothing(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "state.db"))
-	for _, want := range [][]string{{"00001_initial.sql", "00002_rotations.sql", "00003_audit_chain.sql"}, nil} {
+	for _, want := range [][]string{{"00001_initial.sql", "00002_rotations.sql", "00003_audit_chain.sql", "00004_cheaper_events.sql"}, nil} {
 		names, err := s.Migrate(t.Context())
 		if err != nil {
 			t.Fatalf("Migrate: %v", err)
@@ -65,8 +69,8 @@ func TestMigrationStatus(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state.db")
 	s := open(t, path)
 	pending := statusOf(t, s)
-	if len(pending) != 3 || pending[0].Name != "00001_initial.sql" || !pending[0].AppliedAt.IsZero() {
-		t.Errorf("before: %+v, want 00001_initial.sql and two others pending", pending)
+	if len(pending) != 4 || pending[0].Name != "00001_initial.sql" || !pending[0].AppliedAt.IsZero() {
+		t.Errorf("before: %+v, want 00001_initial.sql and three others pending", pending)
 	}
 
 	if _, err := s.Migrate(t.Context()); err != nil {
@@ -74,14 +78,59 @@ func TestMigrationStatus(t *testing.T) {
 	}
 	execute(t, raw(t, path), `INSERT INTO goose_db_version (version_id, is_applied) VALUES (99, 1)`)
 	applied := statusOf(t, s)
-	if len(applied) != 4 {
-		t.Fatalf("after: %+v, want 4 migrations", applied)
+	if len(applied) != 5 {
+		t.Fatalf("after: %+v, want 5 migrations", applied)
 	}
 	if applied[0].Version != 1 || applied[0].AppliedAt.IsZero() {
 		t.Errorf("after: %+v, want version 1 applied", applied[0])
 	}
-	if applied[3].Version != 99 || applied[3].Name != "" || applied[3].AppliedAt.IsZero() {
-		t.Errorf("after: %+v, want version 99 applied, without a name", applied[3])
+	if applied[4].Version != 99 || applied[4].Name != "" || applied[4].AppliedAt.IsZero() {
+		t.Errorf("after: %+v, want version 99 applied, without a name", applied[4])
+	}
+}
+
+// Migration 4 writes the schema's text itself, without touching a row.
+func TestMigrateRulesOfEvents(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state.db")
+	s := open(t, path)
+	other := raw(t, path)
+	other.SetMaxOpenConns(1)
+	older, err := goose.NewProvider(goose.DialectSQLite3, other, migrations.SQLite(), goose.WithDisableGlobalRegistry(true))
+	if err != nil {
+		t.Fatalf("NewProvider: %v", err)
+	}
+	if _, err := older.UpTo(t.Context(), 3); err != nil {
+		t.Fatalf("UpTo: %v", err)
+	}
+	insert(t, s, event(1, time.Now()))
+	if _, err := s.Migrate(t.Context()); err != nil {
+		t.Fatalf("Migrate: %v", err)
+	}
+	insert(t, s, event(2, time.Now()))
+
+	for name, db := range map[string]*sql.DB{"that was open before": other, "a new one": raw(t, path)} {
+		if rows := count(t, db, `SELECT count(*) FROM omni_secret_access_events`); rows != 2 {
+			t.Errorf("connection %s: %d events, want 2", name, rows)
+		}
+		if found := names(t, db, `PRAGMA integrity_check`); !slices.Equal(found, []string{"ok"}) {
+			t.Errorf("connection %s: integrity_check found %q", name, found)
+		}
+		for _, first := range []string{"action = 'read'", "actor_type = 'service'", "result = 'success'"} {
+			if n := count(t, db, fmt.Sprintf(`SELECT count(*) FROM sqlite_schema WHERE name = 'omni_secret_access_events' AND sql LIKE '%%CHECK (%s OR %%'`,
+				strings.ReplaceAll(first, "'", "''"))); n != 1 {
+				t.Errorf("connection %s: no CHECK compares %s first", name, first)
+			}
+		}
+		for column, value := range map[string]string{"action": "peek", "actor_type": "ghost", "result": "maybe"} {
+			_, err := db.ExecContext(t.Context(), `
+INSERT INTO omni_secret_access_events (event_id, action, actor_type, actor_id, result, duration_ms, recorded_at)
+SELECT 'another', iif(?1 = 'action', ?2, action), iif(?1 = 'actor_type', ?2, actor_type), actor_id, iif(?1 = 'result', ?2, result),
+       duration_ms, recorded_at
+FROM omni_secret_access_events WHERE id = 1`, column, value)
+			if err == nil || !strings.Contains(err.Error(), "CHECK constraint failed: "+column) {
+				t.Errorf("connection %s takes the %s %q: %v", name, column, value, err)
+			}
+		}
 	}
 }
 
