@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -95,8 +96,10 @@ func (j *Journal) leave(b *batch) {
 	j.free = append(j.free, b)
 }
 
-// writeBatch waits for the batch before, closes b for others, writes it and wakes its members.
+// writeBatch waits for the batch before, closes b for others, writes it and wakes its members. Before, it lets run who is
+// ready to: on busy processors those are mostly others with an event, who then join rather than write for themselves.
 func (j *Journal) writeBatch(b *batch) {
+	runtime.Gosched()
 	j.writing.Lock()
 	j.mu.Lock()
 	j.batch = nil

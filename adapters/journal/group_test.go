@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -43,6 +44,30 @@ func TestConcurrentAppendsShareAWrite(t *testing.T) {
 	if n, _ := j.Backlog(); n != appenders {
 		t.Errorf("backlog of %d, want %d", n, appenders)
 	}
+}
+
+// On a busy processor an append does not write at once: who is ready to run may join it. Which of them the scheduler
+// lets run first is left to chance.
+func TestAppendsThatAreReadyShareAWrite(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	j := open(t, configIn(t.TempDir()))
+	for range 100 {
+		var written atomic.Bool
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			appendEvents(t, j, 1, 1)
+			written.Store(true)
+		})
+		for journal.Joined(j) == 0 && !written.Load() {
+			runtime.Gosched()
+		}
+		joined := journal.Joined(j)
+		wg.Wait()
+		if joined > 0 {
+			return
+		}
+	}
+	t.Error("no append has waited for another")
 }
 
 // Whatever Close finds on its way is either answered and kept, or refused and gone.
