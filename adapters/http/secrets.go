@@ -75,7 +75,7 @@ func (a *api) read(w http.ResponseWriter, r *http.Request, call service.Call) er
 	if raw {
 		tag = tag[len("W/"):]
 	}
-	header.Set("ETag", tag)
+	header["Etag"] = []string{tag} // net/http's spelling, which Set would look for each time
 	if matches(r.Header.Get("If-None-Match"), tag) {
 		w.WriteHeader(http.StatusNotModified)
 		return nil
