@@ -166,13 +166,13 @@ func TestCommandsFollow(t *testing.T) {
 		t.Helper()
 		for p, line := range map[*program]string{executed: "has " + value, printed: value} {
 			seen := 0
-			if !p.stdout.await(func(got string) bool {
+			if !p.stdout.Await(0, patience, func(got string) bool {
 				if got == line {
 					seen++
 				}
 				return seen == times
 			}) {
-				t.Fatalf("did not print %q %d times:\n%s%s", line, times, p.stdout.text(), p.stderr.text())
+				t.Fatalf("did not print %q %d times:\n%s%s", line, times, p.stdout.Text(), p.stderr.Text())
 			}
 		}
 	}
@@ -187,7 +187,7 @@ func TestCommandsFollow(t *testing.T) {
 		t.Fatal(err)
 	}
 	executed.wantExit(128 + int(syscall.SIGTERM)) // as the command did
-	if lines := len(executed.stdout.list); lines != 3 {
+	if lines := executed.stdout.Count(); lines != 3 {
 		t.Errorf("the command was started %d times, want 3", lines)
 	}
 	s.wantNoTrace(gsm.values[apiKey], injected)

@@ -52,8 +52,8 @@ func TestConnectES(t *testing.T) {
 			client := startCommand(t, "the TypeScript client", cmd)
 			await := func(prefix string) {
 				t.Helper()
-				if !client.stdout.await(func(line string) bool { return strings.HasPrefix(line, prefix) }) {
-					t.Fatalf("no line %q in:\n%s", prefix, client.stdout.text())
+				if !client.stdout.Await(0, patience, func(line string) bool { return strings.HasPrefix(line, prefix) }) {
+					t.Fatalf("no line %q in:\n%s", prefix, client.stdout.Text())
 				}
 			}
 			await("told: keepAlive")
@@ -85,7 +85,7 @@ func TestConnectES(t *testing.T) {
 				"watch: Canceled",
 				"read again: " + served(after, version+1),
 			}, "\n")
-			if diff := cmp.Diff(want, client.stdout.text()); diff != "" {
+			if diff := cmp.Diff(want, client.stdout.Text()); diff != "" {
 				t.Errorf("the client printed (+), not (-):\n%s", diff)
 			}
 			s.wantEvents(5, "actor_id = $1 AND action = 'read' AND result = 'success'", subject)

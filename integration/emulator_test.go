@@ -38,14 +38,14 @@ func startEmulator(t testing.TB) *emulator {
 	}
 	e.program = start(t, nil, "gsm-emulator", "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--project", "omni-test", "--seed-dir", seeds)
 	ready := regexp.MustCompile(`ready: gRPC on (\S+), control on (\S+)`)
-	if !e.stdout.await(func(line string) bool {
+	if !e.stdout.Await(0, patience, func(line string) bool {
 		m := ready.FindStringSubmatch(line)
 		if m != nil {
 			e.endpoint, e.control = m[1], m[2]
 		}
 		return m != nil
 	}) {
-		t.Fatalf("the emulator did not get ready:\n%s", e.stderr.text())
+		t.Fatalf("the emulator did not get ready:\n%s", e.stderr.Text())
 	}
 	return e
 }

@@ -123,8 +123,8 @@ func TestGrpcurl(t *testing.T) {
 			g.command(context.Background(), s.service, `{"secretTypes": ["trading_api_key"]}`, secrets+"/WatchSecrets"))
 		wantLine := func(part string) {
 			t.Helper()
-			if !watch.stdout.await(func(line string) bool { return strings.Contains(line, part) }) {
-				t.Fatalf("no %q in:\n%s\n%s", part, watch.stdout.text(), watch.stderr.text())
+			if !watch.stdout.Await(0, patience, func(line string) bool { return strings.Contains(line, part) }) {
+				t.Fatalf("no %q in:\n%s\n%s", part, watch.stdout.Text(), watch.stderr.Text())
 			}
 		}
 		value := func(of string) string {
@@ -137,7 +137,7 @@ func TestGrpcurl(t *testing.T) {
 		wantLine(value("gsm-value-of-trading_api_key-v2"))
 		s.stop()
 		watch.wantExit(refused(codes.Unavailable))
-		if text := watch.stderr.text(); !strings.Contains(text, string(domain.CodeShuttingDown)) {
+		if text := watch.stderr.Text(); !strings.Contains(text, string(domain.CodeShuttingDown)) {
 			t.Errorf("it ended with:\n%s", text)
 		}
 	})

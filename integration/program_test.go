@@ -1,13 +1,11 @@
 package integration_test
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/apex-tradebill/omni-secrets/integration/output"
 )
 
 // patience is how long a test waits for something that takes moments.
@@ -54,8 +54,8 @@ func buildAndRun(m *testing.M) int {
 type program struct {
 	t      testing.TB
 	cmd    *exec.Cmd
-	stdout *lines
-	stderr *lines
+	stdout *output.Lines
+	stderr *output.Lines
 	exited chan struct{}
 }
 
@@ -70,7 +70,7 @@ func start(t testing.TB, env []string, name string, args ...string) *program {
 // startCommand runs any program until the test ends.
 func startCommand(t testing.TB, name string, cmd *exec.Cmd) *program {
 	t.Helper()
-	p := &program{t: t, cmd: cmd, stdout: newLines(), stderr: newLines(), exited: make(chan struct{})}
+	p := &program{t: t, cmd: cmd, stdout: output.New(), stderr: output.New(), exited: make(chan struct{})}
 	stdout, err := cmd.StdoutPipe()
 	stderr, err2 := cmd.StderrPipe()
 	if err := errors.Join(err, err2); err != nil {
@@ -80,8 +80,8 @@ func startCommand(t testing.TB, name string, cmd *exec.Cmd) *program {
 		t.Fatal(err)
 	}
 	var reading sync.WaitGroup
-	reading.Go(func() { p.stdout.readFrom(stdout) })
-	reading.Go(func() { p.stderr.readFrom(stderr) })
+	reading.Go(func() { p.stdout.Follow(stdout) })
+	reading.Go(func() { p.stderr.Follow(stderr) })
 	go func() {
 		reading.Wait()
 		_ = cmd.Wait()
@@ -90,7 +90,7 @@ func startCommand(t testing.TB, name string, cmd *exec.Cmd) *program {
 	t.Cleanup(func() {
 		p.kill()
 		if t.Failed() {
-			t.Logf("%s wrote to stderr:\n%s", name, p.stderr.text())
+			t.Logf("%s wrote to stderr:\n%s", name, p.stderr.Text())
 		}
 	})
 	return p
@@ -116,10 +116,10 @@ func (p *program) wantExit(code int) {
 	select {
 	case <-p.exited:
 		if got := p.cmd.ProcessState.ExitCode(); got != code {
-			p.t.Fatalf("exit code %d, want %d:\n%s", got, code, p.stderr.text())
+			p.t.Fatalf("exit code %d, want %d:\n%s", got, code, p.stderr.Text())
 		}
 	case <-time.After(patience):
-		p.t.Fatalf("still running after %v:\n%s", patience, p.stderr.text())
+		p.t.Fatalf("still running after %v:\n%s", patience, p.stderr.Text())
 	}
 }
 
@@ -127,7 +127,7 @@ func (p *program) wantExit(code int) {
 func (p *program) logged(name string, attrs ...any) map[string]any {
 	p.t.Helper()
 	var found map[string]any
-	if !p.stderr.await(func(line string) bool {
+	if !p.stderr.Await(0, patience, func(line string) bool {
 		var m map[string]any
 		if json.Unmarshal([]byte(line), &m) != nil || m["msg"] != name {
 			return false
@@ -140,68 +140,9 @@ func (p *program) logged(name string, attrs ...any) map[string]any {
 		found = m
 		return true
 	}) {
-		p.t.Fatalf("no log event %s %v in:\n%s", name, attrs, p.stderr.text())
+		p.t.Fatalf("no log event %s %v in:\n%s", name, attrs, p.stderr.Text())
 	}
 	return found
-}
-
-// lines collects what a process writes and wakes who waits for a line.
-type lines struct {
-	mu    sync.Mutex
-	list  []string
-	grown *sync.Cond
-	ended bool
-}
-
-func newLines() *lines {
-	l := new(lines)
-	l.grown = sync.NewCond(&l.mu)
-	return l
-}
-
-func (l *lines) readFrom(r io.Reader) {
-	scanner := bufio.NewScanner(r)
-	scanner.Buffer(nil, 1<<20)
-	for scanner.Scan() {
-		l.mu.Lock()
-		l.list = append(l.list, scanner.Text())
-		l.mu.Unlock()
-		l.grown.Broadcast()
-	}
-	l.mu.Lock()
-	l.ended = true
-	l.mu.Unlock()
-	l.grown.Broadcast()
-}
-
-// await waits for a line that want accepts; it reports false when the process ended or patience did.
-func (l *lines) await(want func(string) bool) bool {
-	late := time.AfterFunc(patience, func() {
-		l.mu.Lock()
-		l.ended = true
-		l.mu.Unlock()
-		l.grown.Broadcast()
-	})
-	defer late.Stop()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for seen := 0; ; {
-		for ; seen < len(l.list); seen++ {
-			if want(l.list[seen]) {
-				return true
-			}
-		}
-		if l.ended {
-			return false
-		}
-		l.grown.Wait()
-	}
-}
-
-func (l *lines) text() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Join(l.list, "\n")
 }
 
 // result is what a finished command left.

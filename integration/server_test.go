@@ -56,8 +56,8 @@ type server struct {
 func startDev(t testing.TB, dir string) *server {
 	t.Helper()
 	p := start(t, nil, "omni-secrets", "dev", "--listen", "127.0.0.1:0", "--data-dir", dir)
-	if !p.stdout.await(func(line string) bool { return strings.Contains(line, "ready") }) {
-		t.Fatalf("dev did not get ready:\n%s\n%s", p.stdout.text(), p.stderr.text())
+	if !p.stdout.Await(0, patience, func(line string) bool { return strings.Contains(line, "ready") }) {
+		t.Fatalf("dev did not get ready:\n%s\n%s", p.stdout.Text(), p.stderr.Text())
 	}
 	exported := regexp.MustCompile(`(?m)^export (\w+)=(\S+)$`)
 	content, err := os.ReadFile(filepath.Join(dir, "env"))
@@ -320,7 +320,7 @@ func (s *server) wantEvents(n int, condition string, args ...any) []map[string]a
 func (s *server) wantNoTrace(plaintexts ...string) {
 	s.t.Helper()
 	places := map[string]string{
-		"log": s.stderr.text(), "output": s.stdout.text(), "answers": strings.Join(s.bodies, "\n"),
+		"log": s.stderr.Text(), "output": s.stdout.Text(), "answers": strings.Join(s.bodies, "\n"),
 	}
 	if a, err := s.try("GET", "/metrics", "", ""); err == nil {
 		places["metrics"] = a.body

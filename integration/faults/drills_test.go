@@ -178,6 +178,33 @@ func TestDrillsOfTheBackend(t *testing.T) { //nolint:tparallel // one server goe
 	}
 }
 
+// TestOutage takes away Secret Manager, and the database for half of that time: ten minutes and five in the long form.
+func TestOutage(t *testing.T) {
+	t.Parallel()
+	quarter := hold() / 2
+	if long {
+		quarter = 150 * time.Second
+	}
+	r := newRig(t)
+	r.serve(t)
+	backend := gsm("", `{"mode":"unavailable"}`)
+	drill{
+		name: "outage", hold: 2 * quarter,
+		fault: func(t *testing.T, r *rig, l *load) {
+			t.Helper()
+			backend.fault(t, r, l)
+			last(quarter)
+			r.db.Stop(t)
+		},
+		heal: func(t *testing.T, r *rig, l *load) {
+			t.Helper()
+			r.db.Start(t)
+			last(quarter)
+			backend.heal(t, r, l)
+		},
+	}.run(t, r)
+}
+
 // TestDrillsOfTheDatabase break PostgreSQL and the network before it. In each of them a secret is revoked: that needs no
 // database.
 func TestDrillsOfTheDatabase(t *testing.T) { //nolint:tparallel // one server goes through one drill after another
@@ -278,7 +305,7 @@ func failover() drill {
 		fault: func(t *testing.T, r *rig, _ *load) {
 			t.Helper()
 			o = r.mustApply(t, aside, value, 20*time.Minute)
-			from = r.server.output.count()
+			from = r.server.output.Count()
 			r.net.set(refusing)
 			r.sql(t, "postgres", `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'omni'`)
 			eventually(t, "nobody uses the database", func() bool {
@@ -322,7 +349,7 @@ func rejected() drill {
 		name: "refused events",
 		fault: func(t *testing.T, r *rig, l *load) {
 			t.Helper()
-			from = r.server.output.count()
+			from = r.server.output.Count()
 			r.sql(t, "omni", `ALTER TABLE omni_secret_access_events ADD CONSTRAINT drill CHECK (coalesce(NOT (`+bad+`), true)) NOT VALID`)
 			l.further(t, 100)
 			r.server.logged(t, from, domain.AlertAuditEventSetAside, "refused-events-0-")

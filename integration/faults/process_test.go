@@ -108,7 +108,7 @@ func TestJournalReachesItsLimit(t *testing.T) {
 	r.net.set(refusing)
 	l := r.startLoad(t, "limit", 0, usualTTL)
 	refused := l.untilRefused(t)
-	if !r.server.output.await(0, func(line string) bool { return strings.Contains(line, domain.AlertAuditJournalHigh) }) {
+	if !r.server.output.Await(0, patience, func(line string) bool { return strings.Contains(line, domain.AlertAuditJournalHigh) }) {
 		t.Errorf("no %s", domain.AlertAuditJournalHigh)
 	}
 	if bytes, limit := r.metric(t, "omni_audit_journal_bytes"), r.metric(t, "omni_audit_journal_limit_bytes"); limit != 1<<20 || bytes < limit {

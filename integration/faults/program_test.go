@@ -3,21 +3,20 @@
 package faults_test
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
+
+	"github.com/apex-tradebill/omni-secrets/integration/output"
 )
 
 // patience is how long a drill waits for what takes moments.
@@ -65,7 +64,7 @@ func goBuild(args ...string) error {
 type program struct {
 	t      *testing.T
 	cmd    *exec.Cmd
-	output *lines // both of its streams
+	output *output.Lines // both of its streams
 	exited chan struct{}
 }
 
@@ -82,9 +81,9 @@ func start(t *testing.T, env []string, path string, args ...string) *program {
 	if err := errors.Join(cmd.Start(), w.Close()); err != nil {
 		t.Fatal(err)
 	}
-	p := &program{t: t, cmd: cmd, output: newLines(), exited: make(chan struct{})}
+	p := &program{t: t, cmd: cmd, output: output.New(), exited: make(chan struct{})}
 	go func() {
-		p.output.readFrom(r)
+		p.output.Follow(r)
 		_ = r.Close()
 		_ = cmd.Wait()
 		close(p.exited)
@@ -92,7 +91,7 @@ func start(t *testing.T, env []string, path string, args ...string) *program {
 	t.Cleanup(func() {
 		p.kill()
 		if t.Failed() {
-			t.Logf("the end of what %s wrote:\n%s", filepath.Base(path), p.output.tail(60))
+			t.Logf("the end of what %s wrote:\n%s", filepath.Base(path), p.output.Tail(60))
 		}
 	})
 	return p
@@ -120,78 +119,12 @@ func run(t *testing.T, env []string, args ...string) string {
 // logged waits for a line of the log with this event, from the given line on, whose text has part.
 func (p *program) logged(t *testing.T, from int, event, part string) {
 	t.Helper()
-	if !p.output.await(from, func(line string) bool {
+	if !p.output.Await(from, patience, func(line string) bool {
 		var m struct{ Msg string }
 		return json.Unmarshal([]byte(line), &m) == nil && m.Msg == event && strings.Contains(line, part)
 	}) {
-		t.Fatalf("no log event %s with %q in:\n%s", event, part, p.output.tail(60))
+		t.Fatalf("no log event %s with %q in:\n%s", event, part, p.output.Tail(60))
 	}
-}
-
-// lines collects what a process writes and wakes who waits for a line.
-type lines struct {
-	mu    sync.Mutex
-	list  []string
-	grown *sync.Cond
-	ended bool
-}
-
-func newLines() *lines {
-	l := new(lines)
-	l.grown = sync.NewCond(&l.mu)
-	return l
-}
-
-func (l *lines) readFrom(r io.Reader) {
-	scanner := bufio.NewScanner(r)
-	scanner.Buffer(nil, 1<<20)
-	for scanner.Scan() {
-		l.mu.Lock()
-		l.list = append(l.list, scanner.Text())
-		l.mu.Unlock()
-		l.grown.Broadcast()
-	}
-	l.mu.Lock()
-	l.ended = true
-	l.mu.Unlock()
-	l.grown.Broadcast()
-}
-
-// await waits for a line that want accepts; it reports false when the process ended or patience did.
-func (l *lines) await(from int, want func(string) bool) bool {
-	over := false
-	late := time.AfterFunc(patience, func() {
-		l.mu.Lock()
-		over = true
-		l.mu.Unlock()
-		l.grown.Broadcast()
-	})
-	defer late.Stop()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for seen := from; ; {
-		for ; seen < len(l.list); seen++ {
-			if want(l.list[seen]) {
-				return true
-			}
-		}
-		if l.ended || over {
-			return false
-		}
-		l.grown.Wait()
-	}
-}
-
-func (l *lines) count() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.list)
-}
-
-func (l *lines) tail(n int) string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Join(l.list[max(0, len(l.list)-n):], "\n")
 }
 
 // eventually polls until ok; for what announces itself by no event.

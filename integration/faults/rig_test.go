@@ -91,7 +91,7 @@ func newRig(t *testing.T, more ...string) *rig {
 	r.gsm = start(t, nil, filepath.Join(bin, "gsm-emulator"), "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--project", "omni-test", "--seed-dir", seeds)
 	var endpoint string
 	ready := regexp.MustCompile(`ready: gRPC on (\S+), control on (\S+)`)
-	if !r.gsm.output.await(0, func(line string) bool {
+	if !r.gsm.output.Await(0, patience, func(line string) bool {
 		m := ready.FindStringSubmatch(line)
 		if m != nil {
 			endpoint, r.control = m[1], m[2]
@@ -152,13 +152,13 @@ func (r *rig) serve(t *testing.T) {
 	t.Helper()
 	r.server = start(t, r.env, r.program, "serve")
 	var address string
-	if !r.server.output.await(0, func(line string) bool {
+	if !r.server.output.Await(0, patience, func(line string) bool {
 		var m struct{ Msg, Address string }
 		_ = json.Unmarshal([]byte(line), &m)
 		address = m.Address
 		return m.Msg == "ready"
 	}) {
-		t.Fatalf("omni-secrets did not get ready:\n%s", r.server.output.tail(60))
+		t.Fatalf("omni-secrets did not get ready:\n%s", r.server.output.Tail(60))
 	}
 	r.api = "http://" + address
 }
