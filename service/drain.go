@@ -12,11 +12,11 @@ import (
 
 // An event costs the least in a batch of some hundreds or more, and half a millisecond in one of its own.
 const (
-	// drainBatch bounds the memory of a batch, below 1 MB, and how long SQLite's other writers wait for its transaction.
+	// drainBatch bounds the memory of a batch, some 2 MB, and how long SQLite's other writers wait for its transaction.
 	// Larger ones save little.
-	drainBatch = 2000
+	drainBatch = 5000
 
-	// drainPause lets events gather: there are at most five commits a second up to 10,000 reads a second, and a batch
+	// drainPause lets events gather: there are at most five commits a second up to 25,000 reads a second, and a batch
 	// is of hundreds from 1,000 reads a second on.
 	drainPause = 200 * time.Millisecond
 )

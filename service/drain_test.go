@@ -84,13 +84,13 @@ func TestDrainTakesTheFirstEventAtOnceAndGathersTheRest(t *testing.T) {
 func TestDrainDoesNotRestBeforeABacklog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, b, appendEvents := newBatchesFixture(t)
-		appendEvents(6001)
+		appendEvents(3*service.DrainBatch + 1)
 		defer f.run()()
 		if n, _ := f.JournalBacklog(time.Now()); n != 0 || time.Since(f.start) != 0 {
 			t.Errorf("%d events wait after %v", n, time.Since(f.start))
 		}
-		if sizes := b.all(); slices.Max(sizes) != 2000 || len(sizes) > 5 {
-			t.Errorf("batches of %v, want some of 2000 and the rest", sizes)
+		if sizes := b.all(); slices.Max(sizes) != service.DrainBatch || len(sizes) > 5 {
+			t.Errorf("batches of %v, want some of %d and the rest", sizes, service.DrainBatch)
 		}
 	})
 }

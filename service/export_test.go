@@ -2,6 +2,9 @@ package service
 
 import "github.com/apex-tradebill/omni-secrets/domain"
 
+// DrainBatch is how many events are drained at once.
+const DrainBatch = drainBatch
+
 // Watches is how many follow a secret.
 func (s *Service) Watches(t domain.SecretType) int {
 	sl := s.slots[t]

@@ -8,6 +8,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
 
 	"github.com/apex-tradebill/omni-secrets/adapters/postgres"
 	"github.com/apex-tradebill/omni-secrets/adapters/postgres/postgrestest"
@@ -45,6 +47,47 @@ func TestReplicasMigrateTogether(t *testing.T) {
 		})
 	}
 	replicas.Wait()
+}
+
+// What docs/sql.md says to do before migration 4, on a trail whose events take long to read.
+func TestMigrationTakesIndexesThatAreThere(t *testing.T) {
+	url := postgrestest.Empty(t)
+	db := raw(t, url)
+	older := stdlib.OpenDB(*db.Config())
+	defer older.Close()
+	provider, err := goose.NewProvider(goose.DialectPostgres, older, migrations.Postgres(), goose.WithDisableGlobalRegistry(true))
+	if err != nil {
+		t.Fatalf("NewProvider: %v", err)
+	}
+	if _, err := provider.UpTo(t.Context(), 3); err != nil {
+		t.Fatalf("UpTo: %v", err)
+	}
+	beforehand := lines(t, db, `
+SELECT format('CREATE INDEX CONCURRENTLY ON %s (action, id) WHERE action <> ''read''', inhrelid::regclass)
+FROM pg_inherits
+WHERE inhparent = 'omni_secret_access_events'::regclass`)
+	for _, statement := range beforehand {
+		execute(t, db, statement)
+	}
+	const partial = `
+SELECT indexrelid::text
+FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
+WHERE indpred IS NOT NULL AND relkind = 'i' AND relname LIKE 'omni_secret_access_events%'
+ORDER BY 1`
+	there := lines(t, db, partial)
+	if len(there) != len(beforehand) || len(there) < 2 {
+		t.Fatalf("%d indexes on %d partitions", len(there), len(beforehand))
+	}
+
+	if _, err := open(t, url).Migrate(t.Context()); err != nil {
+		t.Fatalf("Migrate: %v", err)
+	}
+	if diff := cmp.Diff(there, lines(t, db, partial)); diff != "" {
+		t.Errorf("indexes of partitions (-built beforehand +migrated):\n%s", diff)
+	}
+	if n := one[int](t, db, `SELECT count(*)::int FROM pg_inherits WHERE inhparent = 'omni_secret_access_events_by_action'::regclass`); n != len(there) {
+		t.Errorf("%d of %d indexes belong to the one of the whole table", n, len(there))
+	}
 }
 
 // A schema of another name is as good as public.
