@@ -213,8 +213,9 @@ func (st *stack) scraped() {
 	}
 }
 
-// mayBeEmpty finds queries about what is not there while all is well, or while nobody calls by RPC.
-var mayBeEmpty = regexp.MustCompile(`ALERTS|omni_break_glass_(expiry|follow_up)|:increase5m|rpc_server|\[45\]`)
+// mayBeEmpty finds queries about what is not there while all is well, while nobody calls by RPC, and without TLS and a
+// signing key, which the stack does not have.
+var mayBeEmpty = regexp.MustCompile(`ALERTS|omni_break_glass_(expiry|follow_up)|:increase5m|rpc_server|\[45\]|omni_tls|omni_audit_checkpoint`)
 
 // ruleHealth counts Prometheus' rules by how their last evaluation went.
 func (st *stack) ruleHealth() map[string]int {
