@@ -57,7 +57,7 @@ load: ## Measure a cached read beside a bare handler, some five minutes; ARGS ar
 	go run ./integration/load $(ARGS)
 
 .PHONY: drill
-drill: ## Break what the programs depend on, in the long form: 5 to 15 minutes
+drill: ## Break what the programs depend on, in the long form: 12 to 20 minutes
 	OMNI_DRILL=long go test -count=1 -timeout 60m -v ./integration/faults
 
 .PHONY: proto
