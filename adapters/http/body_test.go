@@ -12,6 +12,9 @@ import (
 	"github.com/apex-tradebill/omni-secrets/domain"
 )
 
+// isoString is what JavaScript's toISOString writes.
+const isoString = "2006-01-02T15:04:05.000Z"
+
 // secretResponse is the answer as encoding/json would write it.
 type secretResponse struct {
 	SecretType  domain.SecretType `json:"secretType"`
@@ -19,8 +22,8 @@ type secretResponse struct {
 	ValueBase64 *string           `json:"valueBase64,omitempty"`
 	Version     string            `json:"version"`
 	Source      string            `json:"source"`
-	FetchedAt   timestamp         `json:"fetchedAt"`
-	ExpiresAt   timestamp         `json:"expiresAt"`
+	FetchedAt   string            `json:"fetchedAt"`
+	ExpiresAt   string            `json:"expiresAt"`
 	AgeSeconds  float64           `json:"ageSeconds"`
 	Stale       bool              `json:"stale"`
 }
@@ -28,8 +31,8 @@ type secretResponse struct {
 func byReflection(t *testing.T, s domain.Served, now time.Time) []byte {
 	t.Helper()
 	response := secretResponse{
-		SecretType: s.Type, Version: s.Version, Source: s.Source, FetchedAt: timestamp(s.FetchedAt),
-		ExpiresAt: timestamp(s.ExpiresAt), AgeSeconds: seconds(s.Age(now)), Stale: s.Stale,
+		SecretType: s.Type, Version: s.Version, Source: s.Source, FetchedAt: s.FetchedAt.UTC().Format(isoString),
+		ExpiresAt: s.ExpiresAt.UTC().Format(isoString), AgeSeconds: seconds(s.Age(now)), Stale: s.Stale,
 	}
 	if text := string(s.Value.Reveal()); utf8.ValidString(text) {
 		response.Value = &text

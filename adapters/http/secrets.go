@@ -126,13 +126,22 @@ func matches(ifNoneMatch, tag string) bool {
 // timestamp is written as JavaScript's toISOString does: UTC, milliseconds, Z. The zero time is null.
 type timestamp time.Time
 
-const timestampLayout = `"2006-01-02T15:04:05.000Z"`
-
 func (t timestamp) MarshalJSON() ([]byte, error) {
 	if time.Time(t).IsZero() {
 		return []byte("null"), nil
 	}
-	return []byte(time.Time(t).UTC().Format(timestampLayout)), nil
+	return t.append(nil), nil
+}
+
+// append appends the JSON string. RFC 3339 without a fraction is a layout that package time writes fast, unlike any with
+// milliseconds.
+func (t timestamp) append(b []byte) []byte {
+	utc := time.Time(t).UTC()
+	b = append(b, '"')
+	b = utc.AppendFormat(b, time.RFC3339)
+	b = b[:len(b)-len("Z")]
+	ms := utc.Nanosecond() / int(time.Millisecond)
+	return append(b, '.', byte('0'+ms/100), byte('0'+ms/10%10), byte('0'+ms%10), 'Z', '"')
 }
 
 func seconds(d time.Duration) float64 { return float64(d.Milliseconds()) / 1000 }

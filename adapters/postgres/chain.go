@@ -89,35 +89,19 @@ func (c *chains) link(e *domain.Event) *domain.ChainHead {
 	return c.last
 }
 
-// rows link the events and are their rows. Each is written before the next one is asked for, into the same slice.
-func (c *chains) rows(events []domain.Event) pgx.CopyFromSource {
-	row := make([]any, eventColumnCount)
-	i := 0
-	return pgx.CopyFromFunc(func() ([]any, error) {
-		if i == len(events) {
-			return nil, nil
-		}
-		setEvent(row, &events[i])
-		setLink(row, c.link(&events[i]))
-		i++
-		return row, nil
-	})
-}
-
 const saveChain = `UPDATE omni_audit_chains SET seq = $1, hash = $2 WHERE chain_id = $3`
 
-func (c *chains) queueSave(batch *pgx.Batch) {
+// store links and stores events, none of which may be there already, and where the chains end then.
+func (c *chains) store(ctx context.Context, tx pgx.Tx, events []domain.Event) error {
+	if _, err := tx.Conn().PgConn().CopyFrom(ctx, &copiedEvents{chains: c, events: events}, copyEvents); err != nil {
+		return err
+	}
+	batch := new(pgx.Batch)
 	for _, h := range c.heads {
 		if h.Seq != c.stored[h.ReplicaID] { // all of its events may have been stored already
 			batch.Queue(saveChain, h.Seq, h.Hash[:], int64(h.Chain))
 		}
 	}
-}
-
-// save stores where the chains end now.
-func (c *chains) save(ctx context.Context, tx pgx.Tx) error {
-	batch := new(pgx.Batch)
-	c.queueSave(batch)
 	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
 		return fmt.Errorf("audit chain: %w", err)
 	}

@@ -22,42 +22,6 @@ const (
 	eventColumnCount = 17
 )
 
-// setEvent fills row with the values of linkedColumns but the last three, over those of another event or over nothing. A text that is
-// the same stays: what the events of a batch share is not allocated for each.
-func setEvent(row []any, e *domain.Event) {
-	row[0] = e.ID.String()
-	setText(&row[1], string(e.Type))
-	setRequired(&row[2], string(e.Action))
-	setRequired(&row[3], string(e.Actor.Type))
-	setRequired(&row[4], e.Actor.ID)
-	setRequired(&row[5], string(e.Result))
-	setText(&row[6], e.ErrorCode)
-	setText(&row[7], e.Version)
-	setText(&row[8], e.Source)
-	row[9] = milliseconds(e.Duration)
-	setText(&row[10], e.RequestID)
-	setText(&row[11], e.ReplicaID)
-	setText(&row[12], e.Reason)
-	row[13] = timestamp(e.RecordedAt)
-}
-
-// setLink fills the rest of row with the event's place in its chain. The hash is good until h moves on.
-func setLink(row []any, h *domain.ChainHead) {
-	if id, ok := row[14].(int64); !ok || id != int64(h.Chain) {
-		row[14] = int64(h.Chain)
-	}
-	row[15] = h.Seq
-	row[16] = h.Hash[:]
-}
-
-// linkedValues are the values of linkedColumns.
-func linkedValues(e *domain.Event, h domain.ChainHead) []any {
-	values := make([]any, eventColumnCount)
-	setEvent(values, e)
-	setLink(values, &h)
-	return values
-}
-
 // storableEvent is e with texts as PostgreSQL takes them, which are those that links are made of.
 func storableEvent(e *domain.Event) domain.Event {
 	s := *e
@@ -68,27 +32,8 @@ func storableEvent(e *domain.Event) domain.Event {
 	return s
 }
 
-// setText sets a column where "" is NULL.
-func setText(column *any, s string) {
-	if s == "" {
-		*column = nil
-		return
-	}
-	setRequired(column, s)
-}
-
-func setRequired(column *any, s string) {
-	if there, ok := (*column).(string); !ok || there != s {
-		*column = s
-	}
-}
-
 // The unique key alone would let an event of the same id and another time through.
-const insertEvent = `
-INSERT INTO omni_secret_access_events (` + linkedColumns + `)
-SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17
-WHERE NOT EXISTS (SELECT FROM omni_secret_access_events WHERE event_id = $1)
-ON CONFLICT (event_id, recorded_at) DO NOTHING`
+const selectStoredID = `SELECT event_id FROM omni_secret_access_events WHERE event_id = ANY($1) LIMIT 1`
 
 // insertNewEvents stores the events of a change in the change's own transaction. Other than a drained event, none
 // must be there already: the change would stand without one of its own. It is what a transaction does last, since it
@@ -97,37 +42,28 @@ func insertNewEvents(ctx context.Context, tx pgx.Tx, events ...domain.Event) err
 	if len(events) == 0 {
 		return nil
 	}
+	ids := make([]string, len(events))
 	for i := range events {
-		events[i] = storableEvent(&events[i])
+		ids[i], events[i] = events[i].ID.String(), storableEvent(&events[i])
+	}
+	var stored string
+	switch err := tx.QueryRow(ctx, selectStoredID, ids).Scan(&stored); {
+	case err == nil:
+		return fmt.Errorf("audit event %s is stored already", stored)
+	case !errors.Is(err, pgx.ErrNoRows):
+		return fmt.Errorf("audit event: %w", err)
 	}
 	chains, err := lockChains(ctx, tx, events)
 	if err != nil {
 		return err
 	}
-	batch := new(pgx.Batch)
-	for i := range events {
-		e := &events[i]
-		batch.Queue(insertEvent, linkedValues(e, *chains.link(e))...).Exec(func(stored pgconn.CommandTag) error { return wasNew(stored, *e) })
-	}
-	chains.queueSave(batch)
-	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
+	if err := chains.store(ctx, tx, events); err != nil {
 		return fmt.Errorf("audit event: %w", err)
 	}
 	return nil
 }
 
-func wasNew(stored pgconn.CommandTag, e domain.Event) error {
-	if stored.RowsAffected() != 1 {
-		return fmt.Errorf("audit event %v is stored already", e.ID)
-	}
-	return nil
-}
-
-var (
-	eventTable      = pgx.Identifier{"omni_secret_access_events"}
-	copiedColumns   = strings.FieldsFunc(linkedColumns, func(r rune) bool { return r == ',' || r == ' ' || r == '\n' })
-	errNothingIsNew = errors.New("all of the events are stored already")
-)
+var errNothingIsNew = errors.New("all of the events are stored already")
 
 // InsertEvents implements ports.AuditStore. The same event always has the same RecordedAt: by both together it
 // is known again.
@@ -143,9 +79,9 @@ func (s *Store) InsertEvents(ctx context.Context, events []domain.Event) error {
 		storables[i] = storableEvent(&events[i])
 	}
 	const doing = "insert audit events"
-	err := s.write(ctx, doing, func(ctx context.Context, tx pgx.Tx) error { return copyEvents(ctx, tx, storables, everyEvent) })
+	err := s.write(ctx, doing, func(ctx context.Context, tx pgx.Tx) error { return storeEvents(ctx, tx, storables, everyEvent) })
 	if e, ok := errors.AsType[*pgconn.PgError](err); ok && e.Code == stateUniqueViolation {
-		err = s.write(ctx, doing, func(ctx context.Context, tx pgx.Tx) error { return copyEvents(ctx, tx, storables, unstoredEvents) })
+		err = s.write(ctx, doing, func(ctx context.Context, tx pgx.Tx) error { return storeEvents(ctx, tx, storables, unstoredEvents) })
 		if errors.Is(err, errNothingIsNew) {
 			return nil
 		}
@@ -153,8 +89,8 @@ func (s *Store) InsertEvents(ctx context.Context, events []domain.Event) error {
 	return rejected(err)
 }
 
-// copyEvents links and stores those events that choose says are new.
-func copyEvents(ctx context.Context, tx pgx.Tx, events []domain.Event, choose func(context.Context, pgx.Tx, []domain.Event) ([]domain.Event, error)) error {
+// storeEvents links and stores those events that choose says are new.
+func storeEvents(ctx context.Context, tx pgx.Tx, events []domain.Event, choose func(context.Context, pgx.Tx, []domain.Event) ([]domain.Event, error)) error {
 	chains, err := lockChains(ctx, tx, events)
 	if err != nil {
 		return err
@@ -162,10 +98,7 @@ func copyEvents(ctx context.Context, tx pgx.Tx, events []domain.Event, choose fu
 	if events, err = choose(ctx, tx, events); err != nil {
 		return err
 	}
-	if _, err := tx.CopyFrom(ctx, eventTable, copiedColumns, chains.rows(events)); err != nil {
-		return err
-	}
-	return chains.save(ctx, tx)
+	return chains.store(ctx, tx, events)
 }
 
 func everyEvent(_ context.Context, _ pgx.Tx, events []domain.Event) ([]domain.Event, error) {

@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -189,7 +190,23 @@ WHERE i.indrelid::regclass::text LIKE 'omni_%' AND a.atttypid = 'text'::regtype 
 	}
 }
 
-// Rows of a batch share a slice: what one event has must not stay for the next.
+// COPY reads events piece by piece, whatever their length.
+func TestEventsLongerThanAPieceOfTheCopy(t *testing.T) {
+	s := migrated(t)
+	var want []domain.Event
+	for n := range uint64(40) {
+		e := event(n+1, time.Now().UTC().Truncate(time.Microsecond))
+		e.Reason = strings.Repeat("reason ", int(n*n)*20) // up to 200 kB
+		want = append(want, e)
+	}
+	insert(t, s, want...)
+	slices.Reverse(want)
+	if diff := cmp.Diff(want, list(t, s, domain.EventFilter{})); diff != "" {
+		t.Errorf("events (-want +got):\n%s", diff)
+	}
+}
+
+// What one event of a batch has must not stay for the next.
 func TestEventsOfABatchShareNothingThatDiffers(t *testing.T) {
 	s := migrated(t)
 	full := event(1, time.Now().UTC().Truncate(time.Microsecond))
