@@ -340,15 +340,16 @@ func queriesOf(b *testing.B) []string {
 	return texts
 }
 
-// One row in 1,000 is a refusal, and one actor has done a single thing, long ago.
+// One row in 1,000 is a refusal, and one actor has done a single thing, long ago. The links are no real ones, but as long.
 const filling = `
 SELECT 'f000000000000001-' || %[3]s, 'secret_' || (i %% 100), CASE WHEN i %% 1000 = 0 THEN 'access_denied' ELSE 'read' END, 'service',
        CASE WHEN i = %[1]d / 10 THEN 'svc-rare' ELSE 'svc-' || (i %% 50) END,
-       CASE WHEN i %% 1000 = 0 THEN 'denied' ELSE 'success' END, '1', 'cache', 0.01, '0123456789ab-' || i, 'replica-1', %[2]s`
+       CASE WHEN i %% 1000 = 0 THEN 'denied' ELSE 'success' END, '1', 'cache', 0.01, '0123456789ab-' || i, 'replica-1', %[2]s,
+       1234567890123456789, i, %[4]s`
 
 const fillingColumns = `
 INSERT INTO omni_secret_access_events (event_id, secret_type, action, actor_type, actor_id, result, gcp_secret_version, source,
-    duration_ms, request_id, replica_id, recorded_at)`
+    duration_ms, request_id, replica_id, recorded_at, chain_id, chain_seq, chain_hash)`
 
 func filledSQLite(b *testing.B, rows int) (ports.AuditStore, func(string) int64) {
 	s, path := openSQLite(b)
@@ -359,7 +360,7 @@ func filledSQLite(b *testing.B, rows int) (ports.AuditStore, func(string) int64)
 	defer db.Close()
 	at := fmt.Sprintf(`strftime('%%Y-%%m-%%dT%%H:%%M:%%f000Z', 'now', '-100 days', (i * 8640000.0 / %d) || ' seconds')`, rows)
 	statement := fillingColumns + fmt.Sprintf("\nWITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %d)", rows) +
-		fmt.Sprintf(filling, rows, at, `substr('0000000000000000' || i, -16)`) + " FROM n"
+		fmt.Sprintf(filling, rows, at, `substr('0000000000000000' || i, -16)`, `randomblob(32)`) + " FROM n"
 	if _, err := db.ExecContext(b.Context(), statement); err != nil {
 		b.Fatal(err)
 	}
@@ -381,7 +382,7 @@ func filledPostgres(b *testing.B, rows int) (ports.AuditStore, func(string) int6
 	}
 	execute(`SELECT omni_make_event_partition(now() - week * interval '7 days') FROM generate_series(0, 15) AS week`)
 	at := fmt.Sprintf(`now() - interval '100 days' + i * make_interval(secs => 8640000.0 / %d)`, rows)
-	execute(fillingColumns + fmt.Sprintf(filling, rows, at, `lpad(i::text, 16, '0')`) +
+	execute(fillingColumns + fmt.Sprintf(filling, rows, at, `lpad(i::text, 16, '0')`, `sha256(i::text::bytea)`) +
 		fmt.Sprintf(" FROM generate_series(1, %d) AS i", rows))
 	execute(`INSERT INTO omni_secret_metadata SELECT 'secret_' || i, 'test', 'gsm', 'x', 'latest', 'active', now(), now(), now(), 'o', NULL, 'gsm', '2', now(), now()
 		FROM generate_series(0, 99) AS i`)

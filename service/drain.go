@@ -10,11 +10,13 @@ import (
 	"github.com/apex-tradebill/omni-secrets/ports"
 )
 
-// An event costs the least in a batch of some hundreds or more, and half a millisecond in one of its own.
 const (
-	// drainBatch bounds the memory of a batch, some 2 MB, and how long SQLite's other writers wait for its transaction.
-	// Larger ones save little.
+	// drainBatch bounds the memory of a batch, some 2 MB, and how long others wait for its transaction: with SQLite all that
+	// write, with PostgreSQL those that change something on this replica. The larger, the less an event costs.
 	drainBatch = 5000
+
+	// leastBatch is what is tried of a database that takes no larger ones in time.
+	leastBatch = 100
 
 	// drainPause lets events gather: there are at most five commits a second up to 25,000 reads a second, and a batch
 	// is of hundreds from 1,000 reads a second on.
@@ -26,13 +28,14 @@ const (
 //
 // The first event after a quiet time goes at once; those that follow within drainPause go together after it. A full
 // batch is followed by the next without a rest, so that a backlog gets shorter: it comes before the speed of reads,
-// which are refused once the journal is full. Even then the drain takes no more than one processor.
+// which are refused once the journal is full. Even then the drain takes no more than one processor. After a failure it
+// tries half as many, since a slow database may not take a full batch in time.
 func (s *Service) drainJournal(ctx context.Context) error {
 	retry := backoff{min: 100 * time.Millisecond, max: 5 * time.Second}
-	high := false
+	high, limit := false, drainBatch
 	for {
 		high = s.watchJournal(ctx, high)
-		n, err := s.drainOnce(ctx)
+		n, err := s.drainOnce(ctx, limit)
 		wait := drainPause
 		switch {
 		case ctx.Err() != nil:
@@ -42,14 +45,16 @@ func (s *Service) drainJournal(ctx context.Context) error {
 				s.log.WarnContext(ctx, "audit events wait in the journal: the database does not take them", "err", err)
 			}
 			wait = retry.next()
+			limit = max(limit/2, leastBatch)
 		default:
 			if retry.last > 0 {
 				s.log.InfoContext(ctx, "the database takes audit events again")
 			}
 			retry.reset()
-			if n == drainBatch {
+			if n == limit {
 				wait = 0
 			}
+			limit = min(2*limit, drainBatch)
 		}
 		select {
 		case <-time.After(wait):
@@ -59,8 +64,8 @@ func (s *Service) drainJournal(ctx context.Context) error {
 	}
 }
 
-func (s *Service) drainOnce(ctx context.Context) (int, error) {
-	events, err := s.cfg.Drain.Next(ctx, drainBatch)
+func (s *Service) drainOnce(ctx context.Context, limit int) (int, error) {
+	events, err := s.cfg.Drain.Next(ctx, limit)
 	if err != nil {
 		return 0, err
 	}
@@ -133,7 +138,7 @@ func (s *Service) Flush(ctx context.Context) error {
 		if n, _ := s.cfg.Drain.Backlog(); n == 0 {
 			return nil
 		}
-		if _, err := s.drainOnce(ctx); err != nil {
+		if _, err := s.drainOnce(ctx, drainBatch); err != nil {
 			return err
 		}
 	}

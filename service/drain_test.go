@@ -94,3 +94,40 @@ func TestDrainDoesNotRestBeforeABacklog(t *testing.T) {
 		}
 	})
 }
+
+func TestFlushMovesEverythingThatIsLeft(t *testing.T) {
+	f, b, appendEvents := newBatchesFixture(t)
+	appendEvents(service.DrainBatch + 1)
+	if err := f.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n, _ := f.JournalBacklog(time.Now()); n != 0 {
+		t.Errorf("%d events wait, after batches of %v", n, b.all())
+	}
+}
+
+// slow is a store that does not take more than most events at once in time.
+type slow struct {
+	ports.AuditStore
+	most int
+}
+
+func (s slow) InsertEvents(ctx context.Context, events []domain.Event) error {
+	if len(events) > s.most {
+		return context.DeadlineExceeded
+	}
+	return s.AuditStore.InsertEvents(ctx, events)
+}
+
+func TestDrainTriesLessOfASlowDatabase(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, b, appendEvents := newBatchesFixture(t)
+		b.AuditStore = slow{b.AuditStore, 700}
+		appendEvents(2 * service.DrainBatch)
+		defer f.run()()
+		f.at(5 * time.Minute)
+		if n, _ := f.JournalBacklog(time.Now()); n != 0 {
+			t.Errorf("%d events wait, after batches of %v", n, b.all())
+		}
+	})
+}

@@ -3,6 +3,7 @@ package service_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -192,12 +193,14 @@ func TestOverrideThatEndedElsewhereIsNotPutBack(t *testing.T) {
 func TestDrainSetsAsideWhatTheDatabaseRefusesAndStoresTheRest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, b, _ := newBatchesFixture(t)
-		for seq := range uint64(3000) {
+		const events = service.DrainBatch + 1000
+		refused := []uint64{1234, 1235, events - 1} // the last is of another batch
+		for seq := range uint64(events) {
 			e := domain.Event{
 				ID: domain.EventID{Start: 7, Seq: seq}, Action: domain.ActionRead, Actor: domain.Automation,
 				Result: domain.ResultSuccess, RecordedAt: time.Now(),
 			}
-			if seq == 1234 || seq == 1235 || seq == 2999 {
+			if slices.Contains(refused, seq) {
 				e.Action = "nonsense"
 			}
 			if err := f.journal.Append(t.Context(), e); err != nil {
@@ -210,11 +213,11 @@ func TestDrainSetsAsideWhatTheDatabaseRefusesAndStoresTheRest(t *testing.T) {
 		for _, e := range f.journal.Aside() {
 			aside = append(aside, e.ID.Seq)
 		}
-		if diff := cmp.Diff([]uint64{1234, 1235, 2999}, aside); diff != "" {
+		if diff := cmp.Diff(refused, aside); diff != "" {
 			t.Errorf("set aside (-want +got):\n%s", diff)
 		}
-		if got := len(f.recorded(domain.ActionRead)); got != 2997 {
-			t.Errorf("%d events are stored, want the other 2997", got)
+		if got := len(f.recorded(domain.ActionRead)); got != events-len(refused) {
+			t.Errorf("%d events are stored, want the other %d", got, events-len(refused))
 		}
 		if n, _ := f.JournalBacklog(time.Now()); n != 0 {
 			t.Errorf("%d events wait", n)

@@ -200,7 +200,7 @@ func TestEventsWaitOutADatabaseOutage(t *testing.T) {
 		f := newFixture(t)
 		stop := f.run()
 		f.store.FailWith(errGone)
-		for i := range 2500 { // more than a batch
+		for i := range 2500 {
 			f.at(time.Duration(i) * 100 * time.Millisecond)
 			f.wantServed(apiKey, "key-1", "gsm", f.status(apiKey).Stale)
 		}

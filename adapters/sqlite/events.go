@@ -26,8 +26,7 @@ VALUES `
 )
 
 // rowsOfInserts are how many events one statement stores, of those that a batch is divided among. What a statement
-// costs by itself is then shared: above all the tables that SQLite makes for the lists of the CHECKs. Longer ones gain
-// nothing.
+// costs by itself is then shared. Longer ones gain nothing.
 var rowsOfInserts = [...]int{100, 10, 1}
 
 func insertStatement(rows int) string {

@@ -195,6 +195,10 @@ func TestOutage(t *testing.T) {
 			backend.fault(t, r, l)
 			last(quarter)
 			r.db.Stop(t)
+			eventually(t, "stale reads", func() bool { return r.read(t.Context(), apiKey, "").stale })
+			if o := r.apply(t, aside, "injected", time.Minute, ""); o.status != http.StatusServiceUnavailable {
+				t.Errorf("an override without the database: %d, want 503", o.status)
+			}
 		},
 		heal: func(t *testing.T, r *rig, l *load) {
 			t.Helper()

@@ -4,12 +4,13 @@ package output
 import (
 	"bufio"
 	"io"
+	"math"
 	"strings"
 	"sync"
 	"time"
 )
 
-// maxLine is the longest line that is kept whole, in bytes.
+// maxLine is the longest line, in bytes. What follows a longer one is not read.
 const maxLine = 1 << 20
 
 // Lines are those that were written so far. They are safe for concurrent use.
@@ -84,4 +85,4 @@ func (l *Lines) Tail(n int) string {
 }
 
 // Text is all of the lines.
-func (l *Lines) Text() string { return l.Tail(l.Count()) }
+func (l *Lines) Text() string { return l.Tail(math.MaxInt) }
