@@ -140,8 +140,9 @@ func (t timestamp) append(b []byte) []byte {
 	b = append(b, '"')
 	b = utc.AppendFormat(b, time.RFC3339)
 	b = b[:len(b)-len("Z")]
+	const digits = "0123456789"
 	ms := utc.Nanosecond() / int(time.Millisecond)
-	return append(b, '.', byte('0'+ms/100), byte('0'+ms/10%10), byte('0'+ms%10), 'Z', '"')
+	return append(b, '.', digits[ms/100], digits[ms/10%10], digits[ms%10], 'Z', '"')
 }
 
 func seconds(d time.Duration) float64 { return float64(d.Milliseconds()) / 1000 }
