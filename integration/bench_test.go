@@ -13,11 +13,15 @@ import (
 	"github.com/apex-tradebill/omni-secrets/adapters/postgres/postgrestest"
 )
 
+// anyNumberOfOverrides is the setting of a server whose one operator applies as many as a benchmark has rounds.
+const anyNumberOfOverrides = "OMNI_OVERRIDES_PER_MINUTE=0"
+
 // BenchmarkOverrideReachesTheOtherReplica measures the time from the answer of replica A to the first read of the
 // override on replica B.
 func BenchmarkOverrideReachesTheOtherReplica(b *testing.B) {
 	gsm := startEmulator(b)
 	prepared := prepareReplicas(b, postgrestest.NewServer(b), gsm, "replica-a", "replica-b")
+	prepared[0].env = append(prepared[0].env, anyNumberOfOverrides)
 	first, second := prepared[0].start(b), prepared[1].start(b)
 	var took []time.Duration
 	for i := 0; b.Loop(); i++ {

@@ -413,7 +413,7 @@ func BenchmarkScaleWatchers(b *testing.B) {
 	for _, n := range []int{10, 100, 1000, 5000, 9000} {
 		b.Run(fmt.Sprintf("n=%d", n), func(b *testing.B) {
 			gsm := startEmulator(b)
-			s := prepareServe(b, gsm.endpoint).start(b)
+			s := prepareServe(b, gsm.endpoint, anyNumberOfOverrides).start(b)
 			resident := func() float64 {
 				bytes, err := strconv.ParseFloat(s.metric("process_resident_memory_bytes"), 64)
 				if err != nil {

@@ -186,7 +186,7 @@ func TestThousandWatchers(t *testing.T) {
 // was told.
 func BenchmarkThousandWatchers(b *testing.B) {
 	gsm := startEmulator(b)
-	s := prepareServe(b, gsm.endpoint).start(b)
+	s := prepareServe(b, gsm.endpoint, anyNumberOfOverrides).start(b)
 	all := s.manyWatchers(b, fleet)
 	for _, w := range all {
 		w.want(b, gsm.values[apiKey])
