@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
@@ -50,10 +51,9 @@ func TestReplicasMigrateTogether(t *testing.T) {
 	replicas.Wait()
 }
 
-// What before_00004.sql builds is taken by the migration, which is refused while one of them is not whole.
-func TestMigrationTakesIndexesThatWereBuiltBeforehand(t *testing.T) {
-	url := postgrestest.Empty(t)
-	db := raw(t, url)
+// migrateTo3 makes a database of before migration 4.
+func migrateTo3(t *testing.T, db *pgx.Conn) {
+	t.Helper()
 	older := stdlib.OpenDB(*db.Config())
 	defer older.Close()
 	provider, err := goose.NewProvider(goose.DialectPostgres, older, migrations.Postgres(), goose.WithDisableGlobalRegistry(true))
@@ -63,6 +63,43 @@ func TestMigrationTakesIndexesThatWereBuiltBeforehand(t *testing.T) {
 	if _, err := provider.UpTo(t.Context(), 3); err != nil {
 		t.Fatalf("UpTo: %v", err)
 	}
+}
+
+// A server looks into the trail and then stores an event, in one transaction; the migration must not get between the two.
+func TestMigrationWaitsForServersThatStoreEvents(t *testing.T) {
+	url := postgrestest.Empty(t)
+	db := raw(t, url)
+	migrateTo3(t, db)
+	execute(t, db, `BEGIN`)
+	execute(t, db, `SELECT FROM omni_secret_access_events WHERE event_id = 'another'`)
+
+	s := open(t, withParameter(t, url, "lock_timeout", "60000"))
+	migrated := make(chan error, 1)
+	go func() {
+		_, err := s.Migrate(t.Context())
+		migrated <- err
+	}()
+	look := raw(t, url)
+	const waiting = `SELECT count(*)::int FROM pg_locks JOIN pg_database ON pg_database.oid = database WHERE datname = current_database() AND NOT granted`
+	for deadline := time.Now().Add(time.Minute); one[int](t, look, waiting) == 0; {
+		if time.Now().After(deadline) {
+			t.Fatal("the migration waits for nobody")
+		}
+	}
+	execute(t, db, `
+INSERT INTO omni_secret_access_events (event_id, action, actor_type, actor_id, result, duration_ms, recorded_at)
+VALUES ('one', 'read', 'service', 'svc-orders', 'success', 0, now())`)
+	execute(t, db, `COMMIT`)
+	if err := <-migrated; err != nil {
+		t.Errorf("Migrate: %v", err)
+	}
+}
+
+// What before_00004.sql builds is taken by the migration, which is refused while one of them is not whole.
+func TestMigrationTakesIndexesThatWereBuiltBeforehand(t *testing.T) {
+	url := postgrestest.Empty(t)
+	db := raw(t, url)
+	migrateTo3(t, db)
 	script, err := os.ReadFile("../../migrations/postgres/before_00004.sql")
 	if err != nil {
 		t.Fatal(err)
