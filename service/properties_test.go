@@ -147,7 +147,7 @@ func (w *world) applyRefused(t *rapid.T) {
 		e.Ciphertext = "garbled"
 	case "replayed":
 		if len(w.used) == 0 {
-			t.Skip("there is none yet")
+			return // there is none yet
 		}
 		e.Ciphertext = rapid.SampledFrom(w.used).Draw(t, "ciphertext")
 		reason = domain.ReasonBreakGlassReplay
@@ -222,7 +222,7 @@ func (w *world) refresh(t *rapid.T) {
 
 func (w *world) restart(t *rapid.T) {
 	if w.gone {
-		t.Skip("it would not start")
+		return // it would not start
 	}
 	r := w.anyReplica(t)
 	r.stop()
@@ -235,7 +235,7 @@ func (w *world) restart(t *rapid.T) {
 // has left none of those that it found.
 func (w *world) race(t *rapid.T) {
 	if w.gone {
-		t.Skip("nothing would change")
+		return // nothing would change
 	}
 	type step struct {
 		what string

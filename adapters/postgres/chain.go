@@ -93,7 +93,7 @@ const saveChain = `UPDATE omni_audit_chains SET seq = $1, hash = $2 WHERE chain_
 
 // store links and stores events, none of which may be there already, and where the chains end then.
 func (c *chains) store(ctx context.Context, tx pgx.Tx, events []domain.Event) error {
-	if _, err := tx.Conn().PgConn().CopyFrom(ctx, &copiedEvents{chains: c, events: events}, copyEvents); err != nil {
+	if _, err := tx.Conn().PgConn().CopyFrom(ctx, c.copied(events), copyEvents); err != nil {
 		return err
 	}
 	batch := new(pgx.Batch)

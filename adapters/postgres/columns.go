@@ -54,11 +54,6 @@ func storable(s string) string {
 // milliseconds is a duration with a fraction, exact to the nanosecond up to 100 days.
 type milliseconds time.Duration
 
-// Float64Value implements pgtype.Float64Valuer.
-func (d milliseconds) Float64Value() (pgtype.Float8, error) {
-	return pgtype.Float8{Float64: float64(d) / float64(time.Millisecond), Valid: true}, nil
-}
-
 // ScanFloat64 implements pgtype.Float64Scanner.
 func (d *milliseconds) ScanFloat64(v pgtype.Float8) error {
 	*d = milliseconds(math.Round(v.Float64 * float64(time.Millisecond)))

@@ -17,18 +17,14 @@ const copyEvents = `COPY omni_secret_access_events (` + linkedColumns + `) FROM 
 type copiedEvents struct {
 	chains *chains
 	events []domain.Event // yet to be encoded
-	state  copyState
 	buf    []byte
-	unread []byte // of buf
+	unread []byte // of buf, or the signature
+	ended  bool   // the trailer is encoded
 }
 
-type copyState int
-
-const (
-	copyBegins copyState = iota
-	copyGoesOn
-	copyEnds
-)
+func (c *chains) copied(events []domain.Event) *copiedEvents {
+	return &copiedEvents{chains: c, events: events, unread: []byte(copySignature)}
+}
 
 const (
 	copySignature = "PGCOPY\n\xff\r\n\x00\x00\x00\x00\x00\x00\x00\x00\x00" // with no flags, and no extension
@@ -52,16 +48,12 @@ func (c *copiedEvents) Read(p []byte) (int, error) {
 
 // next appends the next piece to b, and nothing after the last.
 func (c *copiedEvents) next(b []byte) []byte {
-	if c.state == copyBegins {
-		c.state = copyGoesOn
-		b = append(b, copySignature...)
-	}
 	for ; len(c.events) > 0 && len(b) < copyChunk; c.events = c.events[1:] {
 		e := &c.events[0]
 		b = appendRow(b, e, c.chains.link(e))
 	}
-	if len(c.events) == 0 && c.state == copyGoesOn {
-		c.state = copyEnds
+	if len(c.events) == 0 && !c.ended {
+		c.ended = true
 		b = append(b, copyTrailer...)
 	}
 	return b

@@ -43,12 +43,12 @@ func RunAuditChains(t *testing.T, create func(t *testing.T) (s ChainedState, tam
 			c.run(t, s)
 		})
 	}
+	if _, tamper := create(t); tamper == nil {
+		return // there is no SQL to tamper with
+	}
 	for _, c := range tamperings {
 		t.Run("found: "+c.name, func(t *testing.T) {
 			s, tamper := create(t)
-			if tamper == nil {
-				t.Skip("there is no SQL to tamper with")
-			}
 			for n := uint64(1); n <= 20; n += 5 {
 				insertUpTo(t, s, n, n+4)
 			}
