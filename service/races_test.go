@@ -2,6 +2,9 @@ package service_test
 
 import (
 	"context"
+	"errors"
+	"strconv"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -137,7 +140,33 @@ func TestPromoteHealsTheOtherReplica(t *testing.T) {
 type overtaken struct {
 	*memory.Store
 
-	duringBegin, duringList func()
+	duringBegin, duringRecord, duringList, afterStandings func()
+
+	deaf atomic.Bool // takes no account of what is served
+}
+
+func (o *overtaken) Standings(ctx context.Context) ([]domain.Standing, error) {
+	list, err := o.Store.Standings(ctx)
+	if after := o.afterStandings; after != nil {
+		o.afterStandings = nil
+		after()
+	}
+	return list, err
+}
+
+func (o *overtaken) RecordServed(ctx context.Context, accounts []domain.Account) error {
+	if o.deaf.Load() {
+		return errors.New("connection refused")
+	}
+	return o.Store.RecordServed(ctx, accounts)
+}
+
+func (o *overtaken) RecordRotation(ctx context.Context, newest string, next domain.Standing, rotated domain.Rotated, e domain.Event) (bool, error) {
+	if during := o.duringRecord; during != nil {
+		o.duringRecord = nil
+		during()
+	}
+	return o.Store.RecordRotation(ctx, newest, next, rotated, e)
 }
 
 func (o *overtaken) BeginRotation(ctx context.Context, r domain.Rotation, newest string, next domain.Standing, e domain.Event) (bool, error) {
@@ -183,6 +212,99 @@ func TestRefreshDuringBegin(t *testing.T) {
 		synctest.Wait()
 		f.at(time.Second)
 		f.wantServed(apiKey, "key-1", "gsm", false)
+	})
+}
+
+// The first version that is found is noted in the background: an operator who is quicker than that is not told that
+// somebody else was.
+func TestStepWhileTheFirstVersionIsNoted(t *testing.T) {
+	record := func(f *fixture) error {
+		_, err := f.RecordRotation(f.t.Context(), operator, apiKey, time.Time{})
+		return err
+	}
+	begin := func(f *fixture) error {
+		_, err := f.BeginRotation(f.t.Context(), operator, apiKey, "2")
+		return err
+	}
+	for _, c := range []struct {
+		name string
+		step func(f *fixture) error
+		// when has the account be taken in the middle of the step
+		when func(f *fixture, o *overtaken, note func())
+	}{
+		{"a rotation begins, while its version is checked", begin, func(f *fixture, _ *overtaken, note func()) {
+			f.backend.SetDelay("key", time.Second)
+			time.AfterFunc(time.Second/2, note)
+		}},
+		{"a rotation begins, while that is stored", begin, func(_ *fixture, o *overtaken, note func()) { o.duringBegin = note }},
+		{"a rotation is recorded", record, func(_ *fixture, o *overtaken, note func()) { o.duringRecord = note }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f, o := overtakenFixture(t)
+				o.deaf.Store(true)
+				defer f.run()()
+				f.backend.Set("key", "key-2")
+				noted := false
+				c.when(f, o, func() {
+					noted = true
+					if err := o.Store.RecordServed(t.Context(), []domain.Account{{Type: apiKey, Source: "gsm", Version: "1", First: "1"}}); err != nil {
+						t.Error(err)
+					}
+				})
+				if err := c.step(f); err != nil || !noted {
+					t.Errorf("noted meanwhile: %v; %v", noted, err)
+				}
+				f.wantServed(apiKey, "key-1", "gsm", false)
+			})
+		})
+	}
+}
+
+// An abort is of the rotation that its caller saw, not of one that began since.
+func TestAbortIsOvertaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, o := overtakenFixture(t)
+		defer f.run()()
+		f.backend.Set("key", "key-2")
+		f.backend.Set("key", "key-3")
+		f.begin("2")
+		o.afterStandings = func() {
+			f.abort()
+			f.begin("3")
+		}
+		_, err := f.AbortRotation(t.Context(), operator, apiKey)
+		f.wantCode(err, domain.CodeStateUnavailable)
+		if st := f.promote(); st.Version != "3" {
+			t.Errorf("promoted: %+v", st)
+		}
+	})
+}
+
+// What others decide again and again while a step is taken is told to who takes it; nothing is stored.
+func TestStepThatIsAlwaysOvertaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, o := overtakenFixture(t)
+		defer f.run()()
+		f.backend.Set("key", "key-2")
+		newest := 1
+		var overtake func()
+		overtake = func() {
+			standing := domain.Standing{Type: apiKey, Status: domain.RotationActive, Newest: strconv.Itoa(newest)}
+			newest += 10
+			e := domain.Event{ID: domain.EventID{Start: 1, Seq: uint64(newest)}, Type: apiKey, Action: domain.ActionRotationDetected, Result: domain.ResultSuccess, RecordedAt: time.Now()}
+			if ok, err := o.Store.RecordRotation(t.Context(), standing.Newest, standing.Counted(strconv.Itoa(newest)), domain.Rotated{}, e); !ok || err != nil {
+				t.Error(ok, err)
+			}
+			o.duringRecord = overtake
+		}
+		o.duringRecord = overtake
+		_, err := f.RecordRotation(t.Context(), operator, apiKey, time.Time{})
+		if e := f.wantCode(err, domain.CodeStateUnavailable); e.RetryAfter == 0 {
+			t.Error("no Retry-After")
+		}
+		o.duringRecord = nil
+		f.wantSteps(domain.ActionWriteMetadata, "success", "success", "failure  STATE_UNAVAILABLE") // two rows were made at the start
 	})
 }
 

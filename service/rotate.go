@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -90,14 +91,16 @@ func (s *Service) BeginRotation(ctx context.Context, call Call, t domain.SecretT
 		ID: "rot-" + rand.Text(), Type: t, From: s.heldVersion(ctx, step.sl, standing), To: version,
 		BegunBy: call.Principal.Actor(), BegunAt: time.Now().UTC().Truncate(time.Microsecond),
 	}
+	noted := standing
+	noted.Newest = cmp.Or(standing.Newest, r.From) // recordServed may note the first version that was found meanwhile
 	return step.take(ctx, func(ctx context.Context, current domain.Standing) (domain.Standing, domain.Rotated, bool, error) {
-		if current != standing {
+		if current != standing && current != noted {
 			return current, domain.Rotated{}, false, nil
 		}
 		e := step.event(domain.ResultSuccess)
 		e.Reason = "the version that is served is " + r.From
-		next := standing.Begun(r)
-		ok, err := s.cfg.Rotations.BeginRotation(ctx, r, standing.Newest, next, e)
+		next := current.Begun(r)
+		ok, err := s.cfg.Rotations.BeginRotation(ctx, r, current.Newest, next, e)
 		return next, domain.Rotated{}, ok, err
 	})
 }
@@ -184,10 +187,11 @@ func (s *Service) AbortRotation(ctx context.Context, call Call, t domain.SecretT
 	if err != nil {
 		return SecretStatus{}, err
 	}
-	step.version = standing.Rotation.To
+	r := standing.Rotation
+	step.version = r.To
 	return step.take(ctx, func(ctx context.Context, standing domain.Standing) (domain.Standing, domain.Rotated, bool, error) {
 		next := standing.Aborted()
-		ok, err := s.cfg.Rotations.EndRotation(ctx, standing.Rotation.ID, domain.RotationAborted, next, domain.Rotated{}, step.event(domain.ResultSuccess))
+		ok, err := s.cfg.Rotations.EndRotation(ctx, r.ID, domain.RotationAborted, next, domain.Rotated{}, step.event(domain.ResultSuccess))
 		return next, domain.Rotated{}, ok, err
 	})
 }
@@ -382,6 +386,10 @@ func (p *rotationStep) refuse(ctx context.Context, err error) error {
 	return err
 }
 
+// stepAttempts is how often a step is tried that something else comes before, as long as it stays legal. What the server
+// notes by itself does so once for each secret.
+const stepAttempts = 3
+
 // take takes the step in the database and then here. store is given the standing there is and returns the next one, and
 // whether it was stored.
 func (p *rotationStep) take(ctx context.Context, store func(context.Context, domain.Standing) (domain.Standing, domain.Rotated, bool, error)) (SecretStatus, error) {
@@ -389,31 +397,30 @@ func (p *rotationStep) take(ctx context.Context, store func(context.Context, dom
 	defer p.steps.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, stateTimeout)
 	defer cancel()
-	standing, err := p.legal(ctx)
-	if err != nil {
-		return SecretStatus{}, err
-	}
-	next, rotated, stored, err := store(ctx, standing)
-	switch {
-	case err != nil:
-		return SecretStatus{}, p.stateUnavailable(ctx, string(p.action), err)
-	case !stored:
-		if _, err := p.legal(ctx); err != nil {
+	for range stepAttempts {
+		standing, err := p.legal(ctx)
+		if err != nil {
 			return SecretStatus{}, err
 		}
-		return SecretStatus{}, p.refuse(ctx, &domain.Error{
-			Code:       domain.CodeStateUnavailable,
-			Message:    "somebody else took a step of this rotation at the same time; look at the status and try again",
-			RetryAfter: time.Second,
-		})
+		next, rotated, stored, err := store(ctx, standing)
+		if err != nil {
+			return SecretStatus{}, p.stateUnavailable(ctx, string(p.action), err)
+		}
+		if stored {
+			p.adopt(p.sl, next)
+			p.rotations.stand(next, rotated)
+			if !rotated.At.IsZero() {
+				p.followUps.rotated(p.sl.entry.Type, rotated.At)
+			}
+			p.tell(ctx, standing, next)
+			return p.status(p.sl, time.Now()), nil
+		}
 	}
-	p.adopt(p.sl, next)
-	p.rotations.stand(next, rotated)
-	if !rotated.At.IsZero() {
-		p.followUps.rotated(p.sl.entry.Type, rotated.At)
-	}
-	p.tell(ctx, standing, next)
-	return p.status(p.sl, time.Now()), nil
+	return SecretStatus{}, p.refuse(ctx, &domain.Error{
+		Code:       domain.CodeStateUnavailable,
+		Message:    "somebody else took a step of this rotation at the same time; look at the status and try again",
+		RetryAfter: time.Second,
+	})
 }
 
 // tell logs a step that was taken.
