@@ -108,6 +108,7 @@ func TestEndOfAValue(t *testing.T) {
 			if s := <-got; s.err != nil || string(s.Value.Reveal()) != "key-1" {
 				h.t.Errorf("Get = %v", s.err)
 			}
+			h.pass(0)
 			h.wantChanges(apiKey+"=emergency", apiKey+"=key-1")
 		}},
 		"but no longer than a second": {nil, func(h *harness) {
