@@ -54,7 +54,7 @@ func runScript(t *testing.T, dir string, blocks []block) {
 	if err := os.WriteFile(file, []byte(script.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*patience) // some hundred programs one after another
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "bash", "-euo", "pipefail", file)
 	cmd.Dir = dir

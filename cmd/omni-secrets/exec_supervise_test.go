@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"os"
+	"os/signal"
 	"strings"
 	"sync"
 	"syscall"
@@ -21,6 +22,9 @@ func serving(t *testing.T, secrets ...string) *clienttest.Server {
 }
 
 func TestExecForwardsSignals(t *testing.T) {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP) // so that children do not ignore it, even if this process was started by nohup
+	defer signal.Stop(hangup)
 	omni := serving(t, "trading_api_key", "old")
 	p := startExec(t, omni, "--env KEY=trading_api_key", playing("-stubborn", "KEY")...)
 	p.wantLine("began KEY=old")
