@@ -100,18 +100,29 @@ func TestDeadlines(t *testing.T) {
 }
 
 func TestAnAttemptThatIsCutOffDoesNotHideTheFailureBeforeIt(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		_, _, took, err := retried(t.Context(), func(ctx context.Context, n int) error {
-			if n == 1 {
-				<-ctx.Done() // 1.5 s of the 3 s
-				return fails(codes.ResourceExhausted)(ctx, n)
-			}
-			return hangs(ctx, n) // until the 3 s are over
+	for name, cutOff := range map[string]func(context.Context, int) error{
+		"here": hangs, // when the 3 s are over
+		"by the service, a moment before": func(ctx context.Context, n int) error {
+			deadline, _ := ctx.Deadline()
+			time.Sleep(time.Until(deadline) - time.Millisecond) //nolint:forbidigo // simulated: in a bubble
+			return fails(codes.DeadlineExceeded)(ctx, n)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				_, _, took, err := retried(t.Context(), func(ctx context.Context, n int) error {
+					if n == 1 {
+						<-ctx.Done() // 1.5 s of the 3 s
+						return fails(codes.ResourceExhausted)(ctx, n)
+					}
+					return cutOff(ctx, n)
+				})
+				if took.Round(10*time.Millisecond) != 3*time.Second || status.Code(err) != codes.ResourceExhausted {
+					t.Errorf("it took %s and failed with %v, want 3 s and the first failure", took, err)
+				}
+			})
 		})
-		if took != 3*time.Second || status.Code(err) != codes.ResourceExhausted {
-			t.Errorf("it took %s and failed with %v, want 3 s and the first failure", took, err)
-		}
-	})
+	}
 }
 
 func TestTheCallersDeadlineIsKept(t *testing.T) {
