@@ -22,7 +22,10 @@ func after(at instant, d time.Duration) instant {
 
 // A confirmation says until when what was heard counts as current. The entries that one stream sent share one, which
 // moves on with every message; a poll makes its own.
-type confirmation struct{ until atomic.Int64 }
+type confirmation struct {
+	until atomic.Int64
+	open  atomic.Bool // the stream is there; once it has ended it does not come back
+}
 
 func confirmedUntil(at instant) *confirmation {
 	c := new(confirmation)
@@ -53,6 +56,9 @@ type entry struct {
 	refusal   *Error  // nil when it is not refused
 	refusedAt instant // when it was last
 }
+
+// streamed reports whether there is a stream that told e: it tells what is newer by itself, and nothing twice.
+func (e *entry) streamed() bool { return e.confirmed != nil && e.confirmed.open.Load() }
 
 // staleSince is from when on nobody vouches for the value.
 func (e *entry) staleSince() instant { return min(e.staleFrom, instant(e.confirmed.until.Load())) }

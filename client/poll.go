@@ -102,12 +102,12 @@ func (c *Client) ask(ctx context.Context, types []string) bool {
 	return true
 }
 
-// askOne brings what s says about a secret into the view, unless the view has something newer by then. It reports false
-// when s does not answer.
+// askOne brings what s says about a secret into the view, unless the view has something newer by then, or a stream tells
+// of the secret already. It reports false when s does not answer.
 func (c *Client) askOne(ctx context.Context, s *server, name string) bool {
 	last := c.view.Load().entries[name]
-	if last == nil {
-		return true // it left meanwhile
+	if last == nil || last.streamed() {
+		return true // it left meanwhile, or a stream took over
 	}
 	asked := c.now()
 	answer, err := c.getSecret(ctx, s, name)

@@ -1,10 +1,13 @@
 package client_test
 
 import (
+	"net/http"
 	"testing"
 	"time"
 
 	"github.com/apex-tradebill/omni-secrets/client"
+	secretsv1 "github.com/apex-tradebill/omni-secrets/gen/omni/secrets/v1"
+	"github.com/apex-tradebill/omni-secrets/gen/omni/secrets/v1/secretsv1connect"
 )
 
 func TestProxyThatHoldsStreamsBack(t *testing.T) {
@@ -113,5 +116,58 @@ func TestStreamThatFallsSilent(t *testing.T) {
 		h.pass(20 * time.Second)
 		h.wantValue(apiKey, "key-3", false)
 		h.wantChanges(apiKey+"=key-2", apiKey+"=key-3")
+	})
+}
+
+// What a stream told is confirmed by that stream alone, which does not tell it again: a round of polls that is still going
+// on must not put what it hears in its place.
+func TestStreamTakesOverDuringARoundOfPolls(t *testing.T) {
+	t.Run("a secret whose turn comes after the stream's", func(t *testing.T) {
+		bubble(t, func(h *harness) {
+			h.omni.HoldStreams(true)
+			h.omni.Wrap(func(server http.Handler) http.Handler {
+				return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+					if req.URL.Path == secretsv1connect.SecretsServiceGetSecretProcedure {
+						time.Sleep(3 * time.Second) //nolint:forbidigo // simulated: in a bubble
+					}
+					server.ServeHTTP(w, req)
+				})
+			})
+			h.follow(only(apiKey, webhook))
+			h.pass(2 * time.Second) // the first secret is being asked for
+			h.omni.HoldStreams(false)
+			h.pass(time.Minute)
+			h.wantValue(webhook, "hook-1", false)
+			h.pass(client.DefaultMaxStale + time.Minute)
+			h.wantValue(webhook, "hook-1", false)
+			h.wantValue(apiKey, "key-1", false)
+			if n := h.omni.Reads(webhook); n != 0 {
+				t.Errorf("%d reads of what the stream had told", n)
+			}
+		})
+	})
+	t.Run("a secret without a value, when all are followed", func(t *testing.T) {
+		bubble(t, func(h *harness) {
+			h.omni.MakeUnavailable(webhook, "unavailable")
+			gone := &secretsv1.SecretUnavailable{SecretType: webhook, Reason: "unavailable"}
+			h.omni.Wrap(func(server http.Handler) http.Handler {
+				return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+					if req.URL.Path != secretsv1connect.SecretsServiceWatchSecretsProcedure {
+						server.ServeHTTP(w, req)
+						return
+					}
+					w.Header().Set("Content-Type", streamType)
+					_, _ = w.Write(frame(encode(&secretsv1.WatchSecretsResponse{Event: &secretsv1.WatchSecretsResponse_Unavailable{Unavailable: gone}})))
+					time.Sleep(5 * time.Second) //nolint:forbidigo // simulated: in a bubble
+					_, _ = w.Write(frame(encode(&secretsv1.WatchSecretsResponse{Event: &secretsv1.WatchSecretsResponse_KeepAlive{KeepAlive: &secretsv1.KeepAlive{}}})))
+					<-req.Context().Done()
+				})
+			})
+			h.follow()
+			h.pass(4 * time.Second) // the polls have begun
+			h.wantNone(webhook, client.ErrUnavailable, client.CodeUnavailable)
+			h.pass(2 * time.Second) // the stream takes over
+			h.wantNone(webhook, client.ErrUnavailable, client.CodeUnavailable)
+		})
 	})
 }

@@ -137,6 +137,7 @@ func (c *Client) watch(ctx context.Context, s *server, types []string) (*session
 	defer stream.cancel(nil)
 	// The first message is due when a proxy that buffers would have given up its silence; later ones as the server says.
 	stream.confirmed = confirmedUntil(c.now() + stream.silence)
+	stream.confirmed.open.Store(true)
 	watchdog := time.AfterFunc(stream.silence, func() { stream.cancel(errSilent) })
 	defer watchdog.Stop()
 
@@ -172,6 +173,7 @@ func cutShort(ctx context.Context, err error) error {
 // ended lets go of a stream, and leaves it to the polls to confirm what it confirmed.
 func (c *Client) ended(stream *session, messages *connect.ServerStreamForClient[secretsv1.WatchSecretsResponse]) {
 	stream.cancel(nil)
+	stream.confirmed.open.Store(false)
 	_ = messages.Close()
 	c.following.mu.Lock()
 	defer c.following.mu.Unlock()
