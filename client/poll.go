@@ -118,6 +118,7 @@ func (c *Client) askOne(ctx context.Context, s *server, name string) bool {
 			err = &failure{Error: &Error{Code: CodeNoAnswer, Message: "what answers there is not Omni Secrets", is: ErrUnavailable}}
 		}
 	}
+	answered := true
 	switch {
 	case err == nil:
 	case err.refused:
@@ -126,7 +127,10 @@ func (c *Client) askOne(ctx context.Context, s *server, name string) bool {
 		next = last.unconfirmed(c.now(), withoutValue(name, err.Error))
 	default:
 		c.log.DebugContext(ctx, "asking for a secret failed", "baseUrl", s.url, "secretType", name, "err", err.Error)
-		return false
+		if last.refusal == nil {
+			return false
+		}
+		answered, next = false, last.refused(name, c.now(), last.refusal) // it is due again later, not at once
 	}
 
 	newest := false
@@ -138,7 +142,7 @@ func (c *Client) askOne(ctx context.Context, s *server, name string) bool {
 	if newest {
 		c.noteRefusal(ctx, last, next)
 	}
-	return true
+	return answered
 }
 
 // getSecret asks s, with another token if there is one when the first is not accepted.

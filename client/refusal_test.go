@@ -3,6 +3,7 @@ package client_test
 import (
 	"context"
 	"errors"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/apex-tradebill/omni-secrets/client"
 	"github.com/apex-tradebill/omni-secrets/client/clienttest"
+	"github.com/apex-tradebill/omni-secrets/gen/omni/secrets/v1/secretsv1connect"
 )
 
 func TestRefusedSecret(t *testing.T) {
@@ -46,6 +48,28 @@ func TestRefusedSecret(t *testing.T) {
 			h.wantValue("late", "late-2", false) // by the stream
 			h.wantValue(apiKey, "key-1", false)
 			h.wantChanges("late=late-1", "late=late-2")
+		},
+		"is asked for no more often while the server does not answer": func(h *harness) {
+			h.follow(only("typo", "other", apiKey))
+			var asked atomic.Int64
+			h.omni.Wrap(func(http.Handler) http.Handler {
+				return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+					if req.URL.Path == secretsv1connect.SecretsServiceGetSecretProcedure {
+						if asked.Add(1) > 1000 {
+							<-req.Context().Done() // it has failed already
+						}
+					}
+					w.WriteHeader(http.StatusServiceUnavailable)
+				})
+			})
+			h.pass(10 * time.Minute)
+			if n := asked.Load(); n < 10 || n > 30 { // for the two that are refused; the stream lives on
+				h.t.Errorf("asked %d times in ten minutes", n)
+			}
+			h.omni.Wrap(nil)
+			h.omni.Set("typo", "typo-1")
+			h.pass(61 * time.Second)
+			h.wantValue("typo", "typo-1", false)
 		},
 		"when all are refused, nothing else is followed in their place": func(h *harness) {
 			h.follow(only("typo", "other"))
