@@ -24,7 +24,8 @@ type AuditJournal interface {
 // JournalReader is the other end of the journal. It has one user.
 type JournalReader interface {
 	// Next waits until there is at least one event that was not committed, and returns up to limit of them in
-	// the order of their Append. Calling it again without Commit returns the same events again.
+	// the order of their Append. Calling it again without Commit returns the same events again. It may return none,
+	// where it went past some that cannot be read.
 	Next(ctx context.Context, limit int) ([]domain.Event, error)
 
 	// Commit forgets the events that the last Next returned. After a crash, events that were already committed

@@ -110,6 +110,9 @@ func (j *Journal) writeBatch(b *batch) {
 		b.err = os.ErrClosed
 	} else {
 		b.err = j.write(b.records)
+		if b.err != nil && j.dropDrained() {
+			b.err = j.write(b.records)
+		}
 	}
 	j.account(b)
 	j.writing.Unlock()
@@ -220,6 +223,25 @@ func (j *Journal) trim() error {
 	}
 	j.filled = size
 	return nil
+}
+
+// dropDrained removes the current segment if all of it was committed, and reports whether it did: on a full disk that
+// may be the only room there is, and the drain leaves this segment alone.
+func (j *Journal) dropDrained() bool {
+	j.mu.Lock()
+	s := j.current
+	if s == nil || s.size == 0 || j.drained != (position{s.number, s.size}) {
+		j.mu.Unlock()
+		return false
+	}
+	j.segments, j.current = nil, nil // those before it are gone: they were drained first
+	j.mu.Unlock()
+	if err := j.file.Close(); err != nil {
+		j.log.Warn("a drained journal segment could not be closed", "segment", s.path, "err", err)
+	}
+	j.file, j.filled, j.torn = nil, 0, false
+	j.dispose(s)
+	return true
 }
 
 // nextSegment begins a new segment. While it fails, the old one stays.

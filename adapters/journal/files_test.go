@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -203,28 +204,89 @@ func TestFailedSegmentIsTriedAgain(t *testing.T) {
 	}
 }
 
-func TestFailedCommitForgetsNothing(t *testing.T) {
+// A disk that is full takes no cursor. That must not keep the drain from making room: what was drained comes once more
+// after a restart, and nothing else comes of it.
+func TestDrainGoesOnWithoutItsCursor(t *testing.T) {
+	log := new(bytes.Buffer)
 	config := configIn(t.TempDir())
+	config.SegmentBytes, config.Logger = 1000, slog.New(slog.NewTextHandler(log, nil))
 	j := open(t, config)
-	appendEvents(t, j, 1, 2)
+	appendEvents(t, j, 1, 20)
+	if _, err := j.Next(t.Context(), 1); err != nil {
+		t.Fatalf("Next: %v", err)
+	}
+	if err := j.Commit(); err != nil { // with a cursor
+		t.Fatalf("Commit: %v", err)
+	}
+
 	blocker := filepath.Join(config.Dir, "cursor.tmp")
 	if err := os.Mkdir(blocker, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := j.Next(t.Context(), 1); err != nil {
-		t.Fatalf("Next: %v", err)
+	for range 2 { // in two batches
+		if _, err := j.Next(t.Context(), 9); err != nil {
+			t.Fatalf("Next: %v", err)
+		}
+		if err := j.Commit(); err != nil {
+			t.Errorf("Commit: %v", err)
+		}
 	}
-	if err := j.Commit(); err == nil {
-		t.Error("Commit without a cursor succeeded")
+	if n, _ := j.Backlog(); n != 1 {
+		t.Errorf("backlog of %d, want 1", n)
 	}
-	if n, _ := j.Backlog(); n != 2 {
-		t.Errorf("backlog of %d, want 2", n)
+	left := only(t, config.Dir)
+	if n := strings.Count(log.String(), "cursor cannot be written"); n != 1 || !strings.Contains(log.String(), blocker) {
+		t.Errorf("it was told %d times, want once, with its cause: %s", n, log)
 	}
+	closeJournal(t, j)
+
 	if err := os.Remove(blocker); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]uint64{1, 2}, drain(t, j)); diff != "" {
+	inLeft := bytes.Count(read(t, left), []byte("\n"))
+	j = open(t, config)
+	appendEvents(t, j, 21, 22)
+	var want []uint64
+	for seq := uint64(21 - inLeft); seq <= 22; seq++ {
+		want = append(want, seq)
+	}
+	if diff := cmp.Diff(want, drain(t, j)); diff != "" {
+		t.Errorf("events after the restart (-want +got):\n%s", diff)
+	}
+}
+
+// The segment that is written stays when it is drained, until the next one is begun. On a full disk that may never be.
+func TestDrainedSegmentMakesRoomForTheNextRecord(t *testing.T) {
+	config := configIn(t.TempDir())
+	j := open(t, config)
+	appendEvents(t, j, 1, 3)
+	full := only(t, config.Dir)
+	limitFileSize(t, uint64(len(read(t, full))))
+	for _, drained := range []string{"nothing", "a part"} {
+		if err := j.Append(t.Context(), event(4)); !errors.Is(err, syscall.EFBIG) {
+			t.Errorf("Append while %s is drained: %v, want EFBIG", drained, err)
+		}
+		if _, err := j.Next(t.Context(), 1); err != nil {
+			t.Fatalf("Next: %v", err)
+		}
+		if err := j.Commit(); err != nil {
+			t.Fatalf("Commit: %v", err)
+		}
+	}
+	if diff := cmp.Diff([]uint64{3}, drain(t, j)); diff != "" {
 		t.Errorf("events (-want +got):\n%s", diff)
+	}
+
+	appendEvents(t, j, 5, 7)
+	if at := only(t, config.Dir); at == full {
+		t.Errorf("%s is still written", at)
+	}
+	if n, _ := j.Backlog(); n != 3 {
+		t.Errorf("backlog of %d, want 3", n)
+	}
+	closeJournal(t, j) // and the next process knows what was drained
+	if diff := cmp.Diff([]uint64{5, 6, 7}, drain(t, open(t, config))); diff != "" {
+		t.Errorf("events after the restart (-want +got):\n%s", diff)
 	}
 }
 

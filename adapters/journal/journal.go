@@ -12,7 +12,7 @@
 //
 // Every start begins a new segment, and a full segment is followed by the next, so that only one is written
 // and a crash can leave a torn record at the end of a segment only, and with Sync the zeros that were to be overwritten.
-// A segment is deleted once it is drained.
+// A segment is deleted once it is drained: the one that is written when the next one begins, or for its room on a full disk.
 //
 // Appending is a group commit without a goroutine of its own:
 //
@@ -90,9 +90,10 @@ type Journal struct {
 	last    uint64     // number of the newest segment there ever was
 
 	// For the reader alone.
-	passed passage  // what the last Next returned
-	lines  lines    // of the segment that is read
-	seen   interned // strings of events
+	passed     passage  // what the last Next returned
+	cursorLags bool     // the last Commit could not write it
+	lines      lines    // of the segment that is read
+	seen       interned // strings of events
 
 	mu       sync.Mutex // never held during I/O
 	closed   bool

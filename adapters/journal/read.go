@@ -23,7 +23,7 @@ type unread struct {
 	size int64
 }
 
-// Next implements ports.JournalReader.
+// Next implements ports.JournalReader. It returns no events when it went past nothing but records that cannot be read.
 func (j *Journal) Next(ctx context.Context, limit int) ([]domain.Event, error) {
 	j.passed = passage{}
 	for {
@@ -44,10 +44,7 @@ func (j *Journal) Next(ctx context.Context, limit int) ([]domain.Event, error) {
 		}
 		if passed.to != from { // past records that cannot be read, and nothing else
 			j.passed = passed
-			if err := j.Commit(); err != nil {
-				return nil, err
-			}
-			continue
+			return nil, j.Commit()
 		}
 		select {
 		case <-ctx.Done():
@@ -136,16 +133,19 @@ func (j *Journal) markCorrupt(s *segment, err error) {
 	s.corrupt = true
 }
 
-// Commit implements ports.JournalReader.
+// Commit implements ports.JournalReader. It does without a cursor that cannot be written: on a full disk only the segments
+// that it removes make room, and an older cursor merely repeats events.
 func (j *Journal) Commit() error {
 	passed := j.passed
 	if passed == (passage{}) {
 		return nil
 	}
-	if err := j.saveCursor(passed.to); err != nil {
-		return fmt.Errorf("journal: commit: %w", err)
-	}
 	j.passed = passage{}
+	err := j.saveCursor(passed.to)
+	if err != nil && !j.cursorLags {
+		j.log.Warn("the journal's cursor cannot be written; until it can, a restart drains events once more", "err", err)
+	}
+	j.cursorLags = err != nil
 
 	drained, waiting := j.advance(passed)
 	for _, s := range drained {
@@ -187,17 +187,19 @@ func (j *Journal) advance(passed passage) (drained []*segment, waiting bool) {
 	return drained, j.waiting > 0
 }
 
-// lookUpOldest finds out when the first of the waiting events was recorded.
+// lookUpOldest finds out when the first of the waiting events was recorded. When that cannot be read, it is as old as the
+// one before it, or as this start.
 func (j *Journal) lookUpOldest() {
 	from, segments, _, _ := j.snapshot()
 	events, _, err := j.read(from, segments, 1, 1)
-	oldest := time.Time{}
 	if err != nil {
 		j.log.Warn("the oldest event of the journal cannot be read", "err", err)
-	} else if len(events) == 1 {
-		oldest = events[0].RecordedAt
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.oldest = oldest
+	if len(events) == 1 {
+		j.oldest = events[0].RecordedAt
+	} else if j.oldest.IsZero() {
+		j.oldest = time.Now().UTC().Truncate(time.Microsecond)
+	}
 }

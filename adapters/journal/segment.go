@@ -27,7 +27,7 @@ type segment struct {
 	size int64 // of the records that were written completely
 	left int   // events in it that were not committed
 
-	corrupt bool // it has records that cannot be read; for the reader alone
+	corrupt bool // it has records that cannot be read; for the reader alone, until it is drained
 }
 
 // position is a place between two records.
