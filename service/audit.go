@@ -23,7 +23,7 @@ func (s *Service) ListEvents(ctx context.Context, call Call, f domain.EventFilte
 	}
 	page, err := s.cfg.Audit.ListEvents(ctx, f)
 	if err != nil {
-		return domain.EventPage{}, s.stateUnavailable(ctx, "list audit events", err)
+		return domain.EventPage{}, s.notListed(ctx, "list audit events", err)
 	}
 	return page, nil
 }
@@ -65,10 +65,10 @@ func (s *Service) event(call Call, action domain.Action, t domain.SecretType, re
 	}
 }
 
-// note journals an event of something that was refused or failed. Nothing is given away by answering such a
-// call without its event, so a full journal only reaches the log.
+// note journals an event of something that was refused or failed, even if the caller goes away. Nothing is given away by
+// answering such a call without its event, so a full journal only reaches the log.
 func (s *Service) note(ctx context.Context, e domain.Event) {
-	if err := s.cfg.Journal.Append(ctx, e); err != nil {
+	if err := s.cfg.Journal.Append(context.WithoutCancel(ctx), e); err != nil {
 		s.log.ErrorContext(ctx, "an audit event of a refused or failed call was lost",
 			"action", e.Action, "secretType", e.Type, "actor", e.Actor.ID, "errorCode", e.ErrorCode, "requestId", e.RequestID, "err", err)
 	}
@@ -85,6 +85,19 @@ func (s *Service) auditUnavailable(ctx context.Context, err error) error {
 
 func (s *Service) stateUnavailable(ctx context.Context, doing string, err error) error {
 	s.log.ErrorContext(ctx, "the database did not take a request", "doing", doing, "err", err)
+	return noState(doing, err)
+}
+
+// notListed is the same for a look that ends with its caller's ctx. A caller that goes away, or whose own time is up, is no
+// fault of the database, and is not told as one.
+func (s *Service) notListed(ctx context.Context, doing string, err error) error {
+	if ctx.Err() != nil {
+		return noState(doing, err)
+	}
+	return s.stateUnavailable(ctx, doing, err)
+}
+
+func noState(doing string, err error) error {
 	return &domain.Error{
 		Code:       domain.CodeStateUnavailable,
 		Message:    "the database does not answer, so nothing was changed, or it cannot be known; look at the status and try again",

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/apex-tradebill/omni-secrets/domain"
@@ -13,17 +14,19 @@ const jobAuditCheckpoint = "audit_checkpoint"
 
 // checkpoints is what this process knows of the chains that it signed.
 type checkpoints struct {
+	last atomic.Pointer[time.Time] // nil while there is none; whoever asks must not wait for the database
+
 	mu     sync.Mutex
 	signed map[domain.ChainID]domain.Checkpoint // the last one of each chain
-	last   time.Time
 }
 
 // LastCheckpoint is when this process last signed a checkpoint, or found that nothing was to be signed; zero while it
 // has not.
 func (s *Service) LastCheckpoint() time.Time {
-	s.checkpoints.mu.Lock()
-	defer s.checkpoints.mu.Unlock()
-	return s.checkpoints.last
+	if at := s.checkpoints.last.Load(); at != nil {
+		return *at
+	}
+	return time.Time{}
 }
 
 // signCheckpoints signs where each chain ends that has grown since its last checkpoint. The leader does so.
@@ -87,6 +90,6 @@ func (s *Service) sign(ctx context.Context, wanted func(domain.ChainHead) bool) 
 			slog.String("chain", c.Chain.String()), slog.String("replica", c.ReplicaID), slog.Int64("seq", c.Seq), slog.String("hash", c.Hash.String()),
 			slog.Time("signedAt", c.SignedAt), slog.String("keyId", c.KeyID), slog.Any("signature", c.Signature))
 	}
-	s.checkpoints.last = now
+	s.checkpoints.last.Store(&now)
 	return nil
 }

@@ -165,3 +165,45 @@ func TestACheckpointAheadOfItsChainIsTold(t *testing.T) {
 		f.wantLogged(domain.AlertAuditChain, 1)
 	})
 }
+
+// silentChains do not answer until they are released.
+type silentChains struct {
+	ports.AuditChains
+	asked, release chan struct{}
+}
+
+// ChainHeads implements ports.AuditChains.
+func (c *silentChains) ChainHeads(ctx context.Context) ([]domain.ChainHead, error) {
+	c.asked <- struct{}{}
+	<-c.release
+	return c.AuditChains.ChainHeads(ctx)
+}
+
+// Metrics are asked for when the last checkpoint was: they must not wait for a database that is silent.
+func TestLastCheckpointDoesNotWaitForTheDatabase(t *testing.T) {
+	chains := &silentChains{asked: make(chan struct{}), release: make(chan struct{})}
+	f := newFixture(t, withCheckpoints(t), func(c *service.Config) {
+		chains.AuditChains = c.Chains
+		c.Chains = chains
+	})
+	signed := make(chan error)
+	go func() { signed <- f.Checkpoint(t.Context()) }()
+	<-chains.asked
+	told := make(chan time.Time, 1)
+	go func() { told <- f.LastCheckpoint() }()
+	select {
+	case at := <-told:
+		if !at.IsZero() {
+			t.Errorf("the last checkpoint is of %v, want none yet", at)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("it waits for the database")
+	}
+	close(chains.release)
+	if err := <-signed; err != nil {
+		t.Fatal(err)
+	}
+	if f.LastCheckpoint().IsZero() {
+		t.Error("there is no last checkpoint after one")
+	}
+}

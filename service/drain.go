@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -23,6 +24,9 @@ const (
 	drainPause = 200 * time.Millisecond
 )
 
+// errJournal is a failure of the journal itself, while the database may be well.
+var errJournal = errors.New("the journal's own files")
+
 // drainJournal moves audit events from the journal to the store, in order, for as long as ctx lasts. While
 // the store is away they wait in the journal.
 //
@@ -41,7 +45,11 @@ func (s *Service) drainJournal(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case err != nil:
-			if retry.last < retry.max {
+			switch {
+			case retry.last >= retry.max: // it was told
+			case errors.Is(err, errJournal):
+				s.log.WarnContext(ctx, "audit events wait in the journal: its own files cannot be read or written; look at its disk", "err", err)
+			default:
 				s.log.WarnContext(ctx, "audit events wait in the journal: the database does not take them", "err", err)
 			}
 			wait = retry.next()
@@ -67,7 +75,10 @@ func (s *Service) drainJournal(ctx context.Context) error {
 func (s *Service) drainOnce(ctx context.Context, limit int) (int, error) {
 	events, err := s.cfg.Drain.Next(ctx, limit)
 	if err != nil {
-		return 0, err
+		return 0, fmt.Errorf("%w: %w", errJournal, err)
+	}
+	if len(events) == 0 {
+		return 0, nil
 	}
 	refused, err := s.store(ctx, events)
 	if err != nil {
@@ -75,10 +86,13 @@ func (s *Service) drainOnce(ctx context.Context, limit int) (int, error) {
 	}
 	if len(refused) > 0 {
 		if err := s.cfg.Drain.SetAside(refused); err != nil {
-			return 0, err
+			return 0, fmt.Errorf("%w: %w", errJournal, err)
 		}
 	}
-	return len(events), s.cfg.Drain.Commit()
+	if err := s.cfg.Drain.Commit(); err != nil {
+		return 0, fmt.Errorf("%w: %w", errJournal, err)
+	}
+	return len(events), nil
 }
 
 // store stores events and returns those that the store refuses for what is in them, so that one of them does not stop

@@ -2,6 +2,7 @@ package service_test
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"testing"
@@ -14,6 +15,8 @@ import (
 	"github.com/apex-tradebill/omni-secrets/ports"
 	"github.com/apex-tradebill/omni-secrets/service"
 )
+
+var errBroken = errors.New("input/output error")
 
 // batches is an audit store that keeps how many events came at once.
 type batches struct {
@@ -103,6 +106,93 @@ func TestFlushMovesEverythingThatIsLeft(t *testing.T) {
 	}
 	if n, _ := f.JournalBacklog(time.Now()); n != 0 {
 		t.Errorf("%d events wait, after batches of %v", n, b.all())
+	}
+}
+
+// brokenJournal is a journal whose directory cannot be read, or not be written.
+type brokenJournal struct {
+	ports.JournalReader
+	next, aside, commit error
+}
+
+func (j brokenJournal) Next(ctx context.Context, limit int) ([]domain.Event, error) {
+	if j.next != nil {
+		return nil, j.next
+	}
+	return j.JournalReader.Next(ctx, limit)
+}
+
+func (j brokenJournal) SetAside([]domain.Event) error { return j.aside }
+
+func (j brokenJournal) Commit() error { return j.commit }
+
+// refusing is a store that refuses the content of every event.
+type refusing struct{ ports.AuditStore }
+
+func (refusing) InsertEvents(context.Context, []domain.Event) error { return ports.ErrEventRejected }
+
+// away is a store that does not answer.
+type away struct{ ports.AuditStore }
+
+func (away) InsertEvents(context.Context, []domain.Event) error { return errBroken }
+
+func TestDrainTellsWhatIsInItsWay(t *testing.T) {
+	const database, directory = "audit events wait in the journal: the database does not take them",
+		"audit events wait in the journal: its own files cannot be read or written; look at its disk"
+	for name, c := range map[string]struct {
+		journal brokenJournal
+		store   func(ports.AuditStore) ports.AuditStore
+		want    string
+	}{
+		"the database":               {brokenJournal{}, func(s ports.AuditStore) ports.AuditStore { return away{s} }, database},
+		"segments":                   {brokenJournal{next: errBroken}, nil, directory},
+		"the cursor":                 {brokenJournal{commit: errBroken}, nil, directory},
+		"the file of refused events": {brokenJournal{aside: errBroken}, func(s ports.AuditStore) ports.AuditStore { return refusing{s} }, directory},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture(t, func(config *service.Config) {
+					c.journal.JournalReader = config.Drain
+					config.Drain = c.journal
+					if c.store != nil {
+						config.Audit = c.store(config.Audit)
+					}
+				})
+				defer f.run()()
+				f.wantServed(apiKey, "key-1", "gsm", false)
+				f.at(time.Second)
+				for _, said := range []string{database, directory} {
+					if n := len(f.logs.named(said)); (n > 0) != (said == c.want) {
+						t.Errorf("%d times %q", n, said)
+					}
+				}
+			})
+		})
+	}
+}
+
+// unreadable is a journal of records that cannot be read: Next goes past them and has nothing to show.
+type unreadable struct {
+	ports.JournalReader
+	left int
+}
+
+func (j *unreadable) Backlog() (events int, oldest time.Time) { return j.left, time.Now() }
+
+func (j *unreadable) Next(context.Context, int) ([]domain.Event, error) {
+	j.left = 0
+	return nil, nil
+}
+
+func TestFlushEndsBehindRecordsThatCannotBeRead(t *testing.T) {
+	f, b, _ := newBatchesFixture(t)
+	f.config.Drain = &unreadable{f.journal, 3}
+	f.build()
+	if err := f.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.all(); len(got) > 0 {
+		t.Errorf("batches of %v were stored, want none", got)
 	}
 }
 

@@ -117,7 +117,7 @@ func (s *Service) OpenFollowUps(ctx context.Context, call Call) ([]domain.Follow
 		return nil, err
 	}
 	if err := s.readFollowUps(ctx); err != nil {
-		return nil, s.stateUnavailable(ctx, "list open follow-ups", err)
+		return nil, s.notListed(ctx, "list open follow-ups", err)
 	}
 	return s.followUps.list(), nil
 }

@@ -48,13 +48,17 @@ func (s *Service) mayRead(ctx context.Context, call Call, sl *slot) error {
 	return s.deny(ctx, call, sl.entry.Type, "the catalog does not list this subject among the readers of "+string(sl.entry.Type))
 }
 
-// recordRead journals and counts a read that is about to be answered.
+// recordRead journals and counts a read that is about to be answered, even if its caller goes away meanwhile.
 func (s *Service) recordRead(ctx context.Context, call Call, served domain.Served, began time.Time) error {
-	err := s.cfg.Journal.Append(ctx, domain.Event{
+	e := domain.Event{
 		ID: s.events.next(), Type: served.Type, Action: domain.ActionRead, Actor: call.Principal.Actor(), Result: domain.ResultSuccess,
 		Version: served.Version, Source: served.Source, Duration: time.Since(began),
 		RequestID: call.RequestID, ReplicaID: s.cfg.ReplicaID, RecordedAt: began,
-	})
+	}
+	err := s.cfg.Journal.Append(ctx, e)
+	if err != nil && ctx.Err() != nil { // it left no trace; a context of its own for each read would be an allocation
+		err = s.cfg.Journal.Append(context.WithoutCancel(ctx), e)
+	}
 	if err != nil {
 		return s.auditUnavailable(ctx, err)
 	}

@@ -27,6 +27,7 @@ type Preview struct {
 // Errors are *domain.Error: CodeForbidden, CodeUnknownSecretType, CodeInvalidRequest, CodeRotationInProgress while it
 // rotates to another version, CodeStateUnavailable, CodeAuditUnavailable.
 func (s *Service) PreviewRotation(ctx context.Context, call Call, t domain.SecretType, version, webhook string) (Preview, error) {
+	ctx = context.WithoutCancel(ctx) // it is finished even if the caller goes away; each step bounds its own time
 	began := time.Now()
 	step, err := s.newStep(ctx, call, t, domain.ActionRotationPreview, "")
 	if err != nil {
