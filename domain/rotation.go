@@ -250,9 +250,10 @@ func NewMetadata(e Entry, environment string, now time.Time) Metadata {
 	}
 }
 
-// RotationDue is the deadline that follows a rotation: months calendar months later at the same time of day,
-// on the last day of the month where the day does not exist (31 August + 6 months is 28 or 29 February).
+// RotationDue is the deadline that follows a rotation: months calendar months later at the same time of day in UTC, whose
+// days are all whole, on the last day of the month where the day does not exist (31 August + 6 months is 28 or 29 February).
 func RotationDue(rotated time.Time, months int) time.Time {
+	rotated = rotated.UTC()
 	due := rotated.AddDate(0, months, 0)
 	if due.Day() != rotated.Day() {
 		due = due.AddDate(0, 0, -due.Day())

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	_ "time/tzdata" // for machines that have none
 
 	"github.com/apex-tradebill/omni-secrets/domain"
 )
@@ -56,6 +57,19 @@ func TestRotationDue(t *testing.T) {
 		if got := domain.RotationDue(rotated, c.months).Format(time.RFC3339); got != c.want {
 			t.Errorf("%s + %d months = %s, want %s", c.rotated, c.months, got, c.want)
 		}
+	}
+}
+
+// A deadline is the same on every server, also in a zone whose days do not all have a midnight: on 15 October 2017 the clocks
+// of São Paulo went from 23:59 to 01:00.
+func TestRotationDueDependsOnNoZone(t *testing.T) {
+	saoPaulo, err := time.LoadLocation("America/Sao_Paulo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rotated := time.Date(2017, 4, 15, 0, 30, 0, 0, saoPaulo)
+	if got, want := domain.RotationDue(rotated, 6), "2017-10-15T03:30:00Z"; got.Format(time.RFC3339) != want {
+		t.Errorf("due %s, want %s", got.Format(time.RFC3339), want)
 	}
 }
 
