@@ -51,18 +51,21 @@ func (s *Service) followRotations(ctx context.Context) error {
 }
 
 // adopt makes a standing that was decided the one of the secret here. A version that is not to be served any more goes
-// within promotionGrace.
+// within promotionGrace of the step that decided so, whatever steps follow.
 func (s *Service) adopt(sl *slot, standing domain.Standing) {
 	now := time.Now()
 	current := true
 	sl.change(func(v *view) {
-		v.standing, v.replaceBy = standing, time.Time{}
+		v.standing = standing
 		if v.state.Value.IsZero() {
+			v.replaceBy = time.Time{}
 			current = !v.state.Tried() // the first fetch is under way or about to begin; a later one may be half a minute off
 			return
 		}
 		current = v.state.Version == cmp.Or(standing.Pinned, standing.Newest)
-		if !standing.Follows(v.state.Version) {
+		if standing.Follows(v.state.Version) {
+			v.replaceBy = time.Time{}
+		} else if v.replaceBy.IsZero() {
 			v.replaceBy = now.Add(promotionGrace)
 		}
 	})

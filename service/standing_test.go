@@ -141,6 +141,36 @@ func TestReplicaThatCannotReadThePromotedVersion(t *testing.T) {
 	})
 }
 
+// Further steps give the version that was replaced no further half second.
+func TestStepsAfterAPromoteDoNotProlongTheOldVersion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := newReplicas(t)
+		defer a.run()()
+		apart(b)
+		defer b.run()()
+		a.backend.Set("key", "key-2")
+		a.backend.Set("key", "key-3")
+		a.begin("2")
+		b.backend.Fail("key", domain.ReasonUnavailable)
+		synctest.Wait()
+		a.promote()
+		a.at(400 * time.Millisecond)
+		b.wantServed(apiKey, "key-1", "gsm", false)
+		a.begin("3")
+		a.at(600 * time.Millisecond)
+		_, err := b.read(apiKey)
+		b.wantCode(err, domain.CodeSecretUnavailable)
+		a.abort() // nor does one bring it back
+		synctest.Wait()
+		_, err = b.read(apiKey)
+		b.wantCode(err, domain.CodeSecretUnavailable)
+		b.backend.Set("key", "key-2")
+		b.backend.Recover("key")
+		a.at(10 * time.Second)
+		b.wantServed(apiKey, "key-2", "gsm", false)
+	})
+}
+
 func TestRotationBehindTheAliasIsCountedByOneReplica(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := newReplicas(t)
