@@ -15,8 +15,8 @@ type Rotations interface {
 	BeginRotation(ctx context.Context, r domain.Rotation, newest string, next domain.Standing, event domain.Event) (bool, error)
 
 	// EndRotation ends the rotation with this id and makes next the secret's standing. A rotation that counts, that is
-	// one whose rotated is not zero, moves the deadline and closes the open follow-ups of the secret that were opened
-	// before, as domain.FollowUpRotated. It reports false when the rotation has ended already.
+	// one whose rotated is not zero, moves the deadline, unless a later one has done so, and closes the open follow-ups of
+	// the secret that were opened before, as domain.FollowUpRotated. It reports false when the rotation has ended already.
 	EndRotation(ctx context.Context, id string, end domain.RotationEnd, next domain.Standing, rotated domain.Rotated, event domain.Event) (bool, error)
 
 	// RecordRotation does the same for a rotation that was made elsewhere. It reports false unless the secret's newest

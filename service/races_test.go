@@ -281,6 +281,69 @@ func TestAbortIsOvertaken(t *testing.T) {
 	})
 }
 
+// A rotation that another replica records while an earlier one is being recorded here stays the last.
+func TestRecordIsOvertakenByALaterOne(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		when    func(o *overtaken, record func())
+		refused bool
+	}{
+		{"before it is stored", func(o *overtaken, record func()) { o.afterStandings = record }, true},
+		{"while it is stored", func(o *overtaken, record func()) { o.duringRecord = record }, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a, b := newReplicas(t)
+				o := &overtaken{Store: b.store}
+				b.config.Rotations = o
+				b.build()
+				defer a.run()()
+				defer b.run()()
+				a.at(48 * time.Hour)
+				later := time.Now()
+				c.when(o, func() {
+					if _, err := a.RecordRotation(t.Context(), operator, apiKey, later); err != nil {
+						t.Error(err)
+					}
+				})
+				_, err := b.RecordRotation(t.Context(), operator, apiKey, later.Add(-24*time.Hour))
+				if c.refused {
+					b.wantCode(err, domain.CodeInvalidRequest)
+				} else if err != nil {
+					t.Error(err)
+				}
+				for _, f := range []*fixture{a, b} {
+					if st := f.status(apiKey); !st.LastRotatedAt.Equal(later) || !st.RotationDueAt.Equal(domain.RotationDue(later, 12)) {
+						t.Errorf("last rotated %v, due %v; want %v", st.LastRotatedAt, st.RotationDueAt, later)
+					}
+				}
+			})
+		})
+	}
+}
+
+// A replica whose clock is ahead has recorded a rotation: one that is found here a moment later does not count from before that.
+func TestDetectionByAClockThatIsBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := rotating(t)
+		defer f.run()()
+		f.at(time.Hour)
+		ahead := f.config.Catalog[0].RotatedAt(time.Now().Add(time.Minute))
+		standing := f.status(apiKey).Standing()
+		e := domain.Event{ID: domain.EventID{Start: 1, Seq: 1}, Type: apiKey, Action: domain.ActionWriteMetadata, Result: domain.ResultSuccess, RecordedAt: time.Now()}
+		if ok, err := f.store.RecordRotation(t.Context(), standing.Newest, standing, ahead, e); !ok || err != nil {
+			t.Fatal(ok, err)
+		}
+		f.status(apiKey) // which reads it
+		f.backend.Set("key", "key-2")
+		refreshOn(f)
+		f.wantSteps(domain.ActionRotationDetected, "success 2")
+		if st := f.Snapshot(time.Now())[0]; st.NewestVersion != "2" || !st.LastRotatedAt.Equal(ahead.At) || !st.RotationDueAt.Equal(ahead.DueAt) {
+			t.Errorf("newest %s, last rotated %v, due %v; want 2, %v", st.NewestVersion, st.LastRotatedAt, st.RotationDueAt, ahead)
+		}
+	})
+}
+
 // What others decide again and again while a step is taken is told to who takes it; nothing is stored.
 func TestStepThatIsAlwaysOvertaken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -208,23 +208,20 @@ func (s *Service) RecordRotation(ctx context.Context, call Call, t domain.Secret
 	if err != nil {
 		return SecretStatus{}, err
 	}
-	if _, err := step.legal(ctx); err != nil {
-		return SecretStatus{}, err
-	}
-	if err := s.readMetadata(ctx); err != nil {
-		return SecretStatus{}, s.stateUnavailable(ctx, "read the last rotation", err)
-	}
 	if at.IsZero() {
 		at = time.Now()
 	}
-	last := s.rotations.metadata(step.sl.entry, s.cfg.Environment, at).LastRotatedAt
-	switch {
-	case at.After(time.Now()):
-		return SecretStatus{}, step.refuse(ctx, &domain.Error{Code: domain.CodeInvalidRequest, Message: "rotatedAt is in the future of the server's clock; send when the secret was rotated"})
-	case at.Before(last):
-		return SecretStatus{}, step.refuse(ctx, &domain.Error{Code: domain.CodeInvalidRequest, Message: "a later rotation is recorded already, of " + last.UTC().Format(time.RFC3339)})
-	}
 	return step.take(ctx, func(ctx context.Context, standing domain.Standing) (domain.Standing, domain.Rotated, bool, error) {
+		if err := s.readMetadata(ctx); err != nil {
+			return standing, domain.Rotated{}, false, err
+		}
+		last := s.rotations.metadata(step.sl.entry, s.cfg.Environment, at).LastRotatedAt
+		switch {
+		case at.After(time.Now()):
+			return standing, domain.Rotated{}, false, &domain.Error{Code: domain.CodeInvalidRequest, Message: "rotatedAt is in the future of the server's clock; send when the secret was rotated"}
+		case at.Before(last):
+			return standing, domain.Rotated{}, false, &domain.Error{Code: domain.CodeInvalidRequest, Message: "a later rotation is recorded already, of " + last.UTC().Format(time.RFC3339)}
+		}
 		e := step.event(domain.ResultSuccess)
 		e.Version, e.Reason = standing.Newest, "rotated elsewhere at "+at.UTC().Format(time.RFC3339)
 		rotated := step.sl.entry.RotatedAt(at)
@@ -392,7 +389,7 @@ func (p *rotationStep) refuse(ctx context.Context, err error) error {
 const stepAttempts = 3
 
 // take takes the step in the database and then here. store is given the standing there is and returns the next one, and
-// whether it was stored.
+// whether it was stored; a *domain.Error of it is why the step is refused.
 func (p *rotationStep) take(ctx context.Context, store func(context.Context, domain.Standing) (domain.Standing, domain.Rotated, bool, error)) (SecretStatus, error) {
 	p.steps.Lock()
 	defer p.steps.Unlock()
@@ -404,6 +401,9 @@ func (p *rotationStep) take(ctx context.Context, store func(context.Context, dom
 			return SecretStatus{}, err
 		}
 		next, rotated, stored, err := store(ctx, standing)
+		if refusal, ok := errors.AsType[*domain.Error](err); ok {
+			return SecretStatus{}, p.refuse(ctx, refusal)
+		}
 		if err != nil {
 			return SecretStatus{}, p.stateUnavailable(ctx, string(p.action), err)
 		}

@@ -47,7 +47,7 @@ func (m *rotationMonitor) stand(next domain.Standing, rotated domain.Rotated) {
 		return
 	}
 	row.Status, row.NewestVersion, row.PinnedVersion = next.Status, next.Newest, next.Pinned
-	if !rotated.At.IsZero() {
+	if !rotated.At.IsZero() && !rotated.At.Before(row.LastRotatedAt) {
 		row.LastRotatedAt, row.RotationDueAt = rotated.At, rotated.DueAt
 	}
 	m.rows[next.Type] = row

@@ -72,7 +72,9 @@ func (s *Store) stand(next domain.Standing, rotated domain.Rotated, event domain
 	row.Status, row.NewestVersion, row.PinnedVersion = next.Status, next.Newest, next.Pinned
 	row.UpdatedAt = stored(event.RecordedAt)
 	if !rotated.At.IsZero() {
-		row.LastRotatedAt, row.RotationDueAt = stored(rotated.At), stored(rotated.DueAt)
+		if at := stored(rotated.At); !at.Before(row.LastRotatedAt) {
+			row.LastRotatedAt, row.RotationDueAt = at, stored(rotated.DueAt)
+		}
 		for i, f := range s.followUps {
 			if f.Type == next.Type && !f.OpenedAt.After(stored(rotated.At)) {
 				s.followUps[i].ClosedAt = stored(event.RecordedAt)

@@ -16,13 +16,14 @@ FROM omni_secret_metadata
 WHERE secret_type = $1
 FOR UPDATE`
 
+// A deadline that counts from a later rotation stays.
 const setStanding = `
 UPDATE omni_secret_metadata
 SET status          = $1,
     newest_version  = $2,
     pinned_version  = $3,
-    last_rotated_at = coalesce($4, last_rotated_at),
-    rotation_due_at = coalesce($5, rotation_due_at),
+    last_rotated_at = CASE WHEN $4 < last_rotated_at THEN last_rotated_at ELSE coalesce($4, last_rotated_at) END,
+    rotation_due_at = CASE WHEN $4 < last_rotated_at THEN rotation_due_at ELSE coalesce($5, rotation_due_at) END,
     updated_at      = $6
 WHERE secret_type = $7`
 

@@ -14,15 +14,16 @@ SELECT status, coalesce(newest_version, '')
 FROM omni_secret_metadata
 WHERE secret_type = ?`
 
+// A deadline that counts from a later rotation stays.
 const setStanding = `
 UPDATE omni_secret_metadata
-SET status          = ?,
-    newest_version  = ?,
-    pinned_version  = ?,
-    last_rotated_at = coalesce(?, last_rotated_at),
-    rotation_due_at = coalesce(?, rotation_due_at),
-    updated_at      = ?
-WHERE secret_type = ?`
+SET status          = ?1,
+    newest_version  = ?2,
+    pinned_version  = ?3,
+    last_rotated_at = CASE WHEN ?4 < last_rotated_at THEN last_rotated_at ELSE coalesce(?4, last_rotated_at) END,
+    rotation_due_at = CASE WHEN ?4 < last_rotated_at THEN rotation_due_at ELSE coalesce(?5, rotation_due_at) END,
+    updated_at      = ?6
+WHERE secret_type = ?7`
 
 const insertRotation = `
 INSERT INTO omni_secret_rotations (id, secret_type, from_version, to_version, begun_by, begun_by_type, begun_at)

@@ -32,6 +32,7 @@ func RunRotations(t *testing.T, create func(t *testing.T) State) {
 		{"of replicas that begin a rotation together one does", rotationBeginRace},
 		{"of replicas that end a rotation together one does", rotationEndRace},
 		{"a rotation from elsewhere counts once", rotationRecorded},
+		{"a rotation does not move the deadline of a later one", rotationRecordedLate},
 		{"a rotation from elsewhere does not count while one is in progress", rotationRecordedWhileRotating},
 		{"a rotation from elsewhere does not bring a deprecated secret back", rotationRecordedOfDeprecated},
 		{"of replicas that see the same new version one counts it", rotationRecordRace},
@@ -298,6 +299,20 @@ func rotationRecorded(t *testing.T, s State) {
 	}
 	if n := len(storedEvents(t, s)); n != 2 {
 		t.Errorf("%d events, want 2", n)
+	}
+}
+
+func rotationRecordedLate(t *testing.T, s State) {
+	ensure(t, s, 1, activeRow(rotated))
+	record(t, s, "41", rotationEvent(2, domain.ActionRotationDetected), true)
+	earlier := domain.Rotated{At: made.At.Add(-time.Hour), DueAt: made.DueAt.Add(-time.Hour)}
+	next := rowOf(t, s, rotated).Standing().Counted("44")
+	if got, err := s.RecordRotation(t.Context(), "43", next, earlier, rotationEvent(3, domain.ActionRotationDetected)); !got || err != nil {
+		t.Fatalf("RecordRotation: %v, %v", got, err)
+	}
+	m := rowOf(t, s, rotated)
+	if m.NewestVersion != "44" || !m.LastRotatedAt.Equal(kept(made.At)) || !m.RotationDueAt.Equal(kept(made.DueAt)) {
+		t.Errorf("row: %+v", m)
 	}
 }
 
