@@ -87,7 +87,8 @@ func (s *Service) fetch(sl *slot, f *flight) {
 		f.err = err
 		before, after := sl.changeLocked(func(v *view) {
 			if err == nil {
-				v.rotated = rotated(v, got)
+				uncounted := v.rotated && standing.Find(v.found) == domain.FoundNewer
+				v.rotated = rotated(v, got) || uncounted
 				v.state = sl.policy.Succeed(got, e.Backend, began, s.cfg.Spread())
 				v.found, v.replaceBy = found, time.Time{}
 				if standing.Find(found) != domain.FoundBehind {

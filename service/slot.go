@@ -37,7 +37,7 @@ type view struct {
 
 	standing   domain.Standing // which version is to be served
 	found      string          // the version that the last fetch found behind the catalog's alias; "" when it did not look
-	rotated    bool            // what was found has another value than what was served before it, as far as that is known
+	rotated    bool            // what was found, or one before it that is not counted yet, has another value than what was served before, as far as that is known
 	rolledBack string          // the version that alertRollback told of last; "" once another one is behind the alias
 	replaceBy  time.Time       // from then on state is not served: another version was promoted. Zero for never
 }

@@ -59,6 +59,35 @@ func TestDetectionOutlivesAnOutageOfTheDatabase(t *testing.T) {
 	})
 }
 
+// Nor is a rotation lost because the version that brought it was followed, before it was counted, by one with the same value.
+func TestDetectionOfTheSecondVersionSinceTheLastCount(t *testing.T) {
+	for name, second := range map[string]string{"with the value of the first": "key-2", "with another value": "key-3"} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := rotating(t)
+				defer f.run()()
+				f.apply("injected", time.Minute)
+				f.at(2 * time.Minute)
+				f.store.FailWith(errGone)
+				for _, value := range []string{"key-2", second} {
+					f.backend.Set("key", value)
+					refreshOn(f)
+				}
+				f.store.FailWith(nil)
+				f.at(time.Hour)
+				f.wantSteps(domain.ActionRotationDetected, "success 3")
+				if st := f.status(apiKey); st.LastRotatedAt.IsZero() || st.FollowUps != 0 {
+					t.Errorf("last rotated %v, %d follow-ups", st.LastRotatedAt, st.FollowUps)
+				}
+				f.backend.Set("key", second) // once that is counted, the same value is no rotation again
+				refreshOn(f)
+				f.at(2 * time.Hour)
+				f.wantSteps(domain.ActionRotationDetected, "success 3")
+			})
+		})
+	}
+}
+
 func TestRotationReachesEveryReplica(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := newReplicas(t)
