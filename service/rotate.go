@@ -46,7 +46,8 @@ func (s *Service) PreviewRotation(ctx context.Context, call Call, t domain.Secre
 	}
 
 	preview := Preview{Version: version}
-	err = s.check(ctx, step.sl, version, webhook)
+	_, served := s.heldVersion(ctx, step.sl, standing)
+	err = s.check(ctx, step.sl, served, version, webhook)
 	preview.Took = time.Since(began)
 	if failed, ok := errors.AsType[*domain.CheckError](err); ok {
 		preview.Failed = failed
@@ -84,12 +85,13 @@ func (s *Service) BeginRotation(ctx context.Context, call Call, t domain.SecretT
 	if err != nil {
 		return SecretStatus{}, err
 	}
-	if err := s.check(ctx, step.sl, version, ""); err != nil {
+	held, served := s.heldVersion(ctx, step.sl, standing)
+	if err := s.check(ctx, step.sl, served, version, ""); err != nil {
 		return SecretStatus{}, step.refuse(ctx, rejected(version, err))
 	}
 
 	r := domain.Rotation{
-		ID: "rot-" + rand.Text(), Type: t, From: s.heldVersion(ctx, step.sl, standing), To: version,
+		ID: "rot-" + rand.Text(), Type: t, From: held, To: version,
 		BegunBy: call.Principal.Actor(), BegunAt: time.Now().UTC().Truncate(time.Microsecond),
 	}
 	noted := standing
@@ -107,20 +109,25 @@ func (s *Service) BeginRotation(ctx context.Context, call Call, t domain.SecretT
 }
 
 // heldVersion is the version that is served everywhere while the secret rotates: not what is old here, nor what nobody
-// has taken up yet.
-func (s *Service) heldVersion(ctx context.Context, sl *slot, standing domain.Standing) string {
+// has taken up yet. served is the same, or "" where what the alias stands for cannot be read: then nobody may be served,
+// and a rotation to the version before is the way out.
+func (s *Service) heldVersion(ctx context.Context, sl *slot, standing domain.Standing) (held, served string) {
 	here := sl.snapshot().state.Version
 	switch {
 	case standing.Pinned != "":
-		return standing.Pinned
+		return standing.Pinned, standing.Pinned
 	case standing.Newest == "" || here == standing.Newest:
-		return here
+		return here, here
 	}
 	alias, err := sl.backend.Fetch(ctx, sl.entry.Reference, sl.entry.Version)
-	if err == nil && domain.CompareVersions(alias.Version, standing.Newest) < 0 {
-		return alias.Version // somebody went back to it
+	switch {
+	case err != nil:
+		return standing.Newest, ""
+	case domain.CompareVersions(alias.Version, standing.Newest) < 0:
+		return alias.Version, alias.Version // somebody went back to it
+	default:
+		return standing.Newest, standing.Newest
 	}
-	return standing.Newest
 }
 
 // PromoteRotation ends the rotation of a secret with success: from the moment at which it returns, no reader of this
@@ -248,18 +255,18 @@ func (s *Service) standing(ctx context.Context, sl *slot) (domain.Standing, erro
 	return domain.Standing{}, s.stateUnavailable(ctx, "read the state of the rotation", errNoRow)
 }
 
-// check fetches a version and has it pass everything that a new one must. Its error is a *domain.CheckError, or says
-// what is wrong with the webhook.
-func (s *Service) check(ctx context.Context, sl *slot, version, webhook string) error {
+// check fetches a version and has it pass everything that a new one must, served being the one that every replica serves.
+// Its error is a *domain.CheckError, or says what is wrong with the webhook.
+func (s *Service) check(ctx context.Context, sl *slot, served, version, webhook string) error {
 	got, err := s.fetchVersion(ctx, sl, version)
 	if err != nil {
 		return err
 	}
 	v := sl.snapshot()
-	same := func(served domain.Value) bool {
-		return !served.IsZero() && got.Value.Equal(served)
+	same := func(value domain.Value) bool {
+		return !value.IsZero() && got.Value.Equal(value)
 	}
-	if got.Version == v.state.Version || same(v.state.Value) || v.overridden(time.Now()) && same(v.value) {
+	if got.Version == served || got.Version == v.state.Version || same(v.state.Value) || v.overridden(time.Now()) && same(v.value) {
 		return &domain.CheckError{Code: domain.CheckVersionUnchanged, Message: "version " + version + " is the one that is served, or has its value; add a new version with another value"}
 	}
 	rules := sl.entry.Validators

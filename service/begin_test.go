@@ -1,0 +1,34 @@
+package service_test
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/apex-tradebill/omni-secrets/domain"
+)
+
+// A replica that is behind does not take the version that the others serve for a new one.
+func TestBeginToWhatTheOthersServe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := newReplicas(t)
+		defer a.run()()
+		apart(b)
+		defer b.run()()
+		a.at(time.Minute)
+		b.backend.Fail("key", domain.ReasonUnavailable)
+		a.backend.Set("key", "key-2")
+		refreshOn(a)
+		b.wantServed(apiKey, "key-1", "gsm", false)
+		b.backend.Recover("key")
+		b.backend.Set("key", "key-2")
+		if p, err := b.preview("2", ""); err != nil || p.Failed == nil || p.Failed.Code != domain.CheckVersionUnchanged {
+			t.Errorf("preview: %+v, %v", p, err)
+		}
+		_, err := b.BeginRotation(t.Context(), operator, apiKey, "2")
+		b.wantCode(err, domain.CodeVersionRejected)
+		if st := b.status(apiKey); st.Status != domain.RotationActive {
+			t.Errorf("status: %+v", st)
+		}
+	})
+}
