@@ -32,3 +32,39 @@ func TestBeginToWhatTheOthersServe(t *testing.T) {
 		}
 	})
 }
+
+// A replica without a value begins although another one notes the first version meanwhile, and holds that.
+func TestBeginWithoutAValueWhileTheFirstVersionIsNoted(t *testing.T) {
+	for _, c := range []struct {
+		version string
+		want    domain.Code
+	}{
+		{"2", ""},
+		{"1", domain.CodeVersionRejected}, // which the other serves
+	} {
+		t.Run(c.version, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f, o := overtakenFixture(t)
+				f.backend.Fail("key", domain.ReasonUnavailable)
+				defer f.run()()
+				f.backend.Set("key", "key-2")
+				f.backend.Recover("key")
+				o.afterStandings = func() {
+					if err := o.Store.RecordServed(t.Context(), []domain.Account{{Type: apiKey, Source: "gsm", Version: "1", First: "1"}}); err != nil {
+						t.Error(err)
+					}
+				}
+				st, err := f.BeginRotation(t.Context(), operator, apiKey, c.version)
+				if c.want != "" {
+					f.wantCode(err, c.want)
+					return
+				}
+				if err != nil || st.InProgress.From != "1" {
+					t.Fatalf("begun: %+v, %v", st.InProgress, err)
+				}
+				synctest.Wait()
+				f.wantServed(apiKey, "key-1", "gsm", false)
+			})
+		})
+	}
+}

@@ -1,7 +1,6 @@
 package service
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -94,11 +93,15 @@ func (s *Service) BeginRotation(ctx context.Context, call Call, t domain.SecretT
 		ID: "rot-" + rand.Text(), Type: t, From: held, To: version,
 		BegunBy: call.Principal.Actor(), BegunAt: time.Now().UTC().Truncate(time.Microsecond),
 	}
-	noted := standing
-	noted.Newest = cmp.Or(standing.Newest, r.From) // recordServed may note the first version that was found meanwhile
 	return step.take(ctx, func(ctx context.Context, current domain.Standing) (domain.Standing, domain.Rotated, bool, error) {
-		if current != standing && current != noted {
+		if standing.Newest == "" && current.Newest != "" { // meanwhile a replica has noted the first version, which it serves
+			standing.Newest, r.From = current.Newest, current.Newest
+		}
+		switch {
+		case current != standing:
 			return current, domain.Rotated{}, false, nil
+		case r.From == version && r.From != held:
+			return current, domain.Rotated{}, false, rejected(version, unchanged(version))
 		}
 		e := step.event(domain.ResultSuccess)
 		e.Reason = "the version that is served is " + r.From
@@ -267,7 +270,7 @@ func (s *Service) check(ctx context.Context, sl *slot, served, version, webhook 
 		return !value.IsZero() && got.Value.Equal(value)
 	}
 	if got.Version == served || got.Version == v.state.Version || same(v.state.Value) || v.overridden(time.Now()) && same(v.value) {
-		return &domain.CheckError{Code: domain.CheckVersionUnchanged, Message: "version " + version + " is the one that is served, or has its value; add a new version with another value"}
+		return unchanged(version)
 	}
 	rules := sl.entry.Validators
 	if webhook != "" {
@@ -280,6 +283,10 @@ func (s *Service) check(ctx context.Context, sl *slot, served, version, webhook 
 		}
 	}
 	return nil
+}
+
+func unchanged(version string) *domain.CheckError {
+	return &domain.CheckError{Code: domain.CheckVersionUnchanged, Message: "version " + version + " is the one that is served, or has its value; add a new version with another value"}
 }
 
 func (s *Service) validate(ctx context.Context, rule domain.Validator, candidate domain.Candidate) error {
