@@ -305,10 +305,11 @@ func TestNewRefusesAWrongConfig(t *testing.T) {
 		config gsm.Config
 		want   string
 	}{
-		"an endpoint without a port": {gsm.Config{Endpoint: "localhost"}, "host:port"},
-		"an endpoint with a scheme":  {gsm.Config{Endpoint: "http://localhost:9085"}, "host:port"},
-		"a negative timeout":         {gsm.Config{Endpoint: "localhost:1", Timeout: -1}, "negative"},
-		"back-offs in disorder":      {gsm.Config{Endpoint: "localhost:1", BackoffMin: time.Hour}, "longer than"},
+		"an endpoint without a port":    {gsm.Config{Endpoint: "localhost"}, "host:port"},
+		"an endpoint with a scheme":     {gsm.Config{Endpoint: "http://localhost:9085"}, "host:port"},
+		"an endpoint with no such port": {gsm.Config{Endpoint: "localhost:99999"}, "host:port"},
+		"a negative timeout":            {gsm.Config{Endpoint: "localhost:1", Timeout: -1}, "negative"},
+		"back-offs in disorder":         {gsm.Config{Endpoint: "localhost:1", BackoffMin: time.Hour}, "longer than"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, err := gsm.New(t.Context(), c.config); err == nil || !strings.Contains(err.Error(), c.want) {

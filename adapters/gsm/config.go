@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strconv"
 	"time"
 )
 
@@ -43,13 +44,20 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
+// CheckEndpoint reports what is wrong with a Config.Endpoint that is not empty.
+func CheckEndpoint(endpoint string) error {
+	host, port, err := net.SplitHostPort(endpoint)
+	if number, wrong := strconv.ParseUint(port, 10, 16); err != nil || wrong != nil || host == "" || number == 0 {
+		return fmt.Errorf("endpoint %q must be host:port, such as 127.0.0.1:9085", endpoint)
+	}
+	return nil
+}
+
 // validate reports everything that is wrong at once. It expects the defaults to be in.
 func (c Config) validate() error {
 	var errs []error
 	if c.Endpoint != "" {
-		if host, port, err := net.SplitHostPort(c.Endpoint); err != nil || host == "" || port == "" {
-			errs = append(errs, fmt.Errorf("endpoint %q must be host:port, such as 127.0.0.1:9085", c.Endpoint))
-		}
+		errs = append(errs, CheckEndpoint(c.Endpoint))
 	}
 	if min(c.AttemptTimeout, c.Timeout, c.BackoffMin, c.BackoffMax) < 0 {
 		errs = append(errs, errors.New("timeouts and back-offs must not be negative"))

@@ -29,6 +29,12 @@ var sessionSettings = map[string]string{
 
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 2 * time.Second, Count: 3}
 
+// CheckURL reports what Open would refuse about a URL. It repeats nothing of it.
+func CheckURL(url string) error {
+	_, err := parse(url)
+	return err
+}
+
 // parse reads the URL. Its errors repeat nothing of it: a password that is not percent-encoded is cut apart by
 // URL parsing and turns up as a port, a path or a parameter.
 func parse(url string) (*pgxpool.Config, error) {

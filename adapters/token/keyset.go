@@ -221,8 +221,8 @@ func (k *keySet) refetch() <-chan struct{} {
 	return k.fetching
 }
 
-// checkJWKSURL refuses addresses over which anybody on the way could put in a key of their own.
-func checkJWKSURL(text string) error {
+// CheckJWKSURL refuses addresses over which anybody on the way could put in a key of their own.
+func CheckJWKSURL(text string) error {
 	u, err := url.Parse(text)
 	if err != nil || u.Host == "" {
 		return errors.New("the JWKS URL is not an absolute URL")

@@ -66,7 +66,7 @@ func New(ctx context.Context, c Config) (*Verifier, error) {
 		v.methods = append(v.methods, hs256)
 	}
 	if c.JWKSURL != "" {
-		errs = append(errs, checkJWKSURL(c.JWKSURL))
+		errs = append(errs, CheckJWKSURL(c.JWKSURL))
 		v.methods = append(v.methods, asymmetric...)
 	}
 	if err := errors.Join(errs...); err != nil {

@@ -112,6 +112,8 @@ func (f tokenFlags) check() error {
 	switch {
 	case strings.TrimSpace(f.subject) == "":
 		return usageErrorf("--subject is missing").try("say who the token is for: the audit trail names them by it")
+	case domain.ReservedSubject(f.subject):
+		return usageErrorf("--subject is a name that the audit trail uses for itself").try("take another one")
 	case len(f.scopes)+len(f.roles) == 0:
 		return usageErrorf("a token without --scope and --role allows nothing").try("--scope is one of %s", strings.Join(knownScopes, ", "))
 	case f.ttl < time.Second || f.ttl > maxTokenTTL:

@@ -75,6 +75,7 @@ func TestTokenBadInput(t *testing.T) {
 		{"no subject", jwtEnv, "--scope omni:ops", exitUsage, "--subject is missing"},
 		{"nothing allowed", jwtEnv, "--subject a", exitUsage, "allows nothing"},
 		{"unknown scope", jwtEnv, "--subject a --scope svc.omni.secrets.write", exitUsage, "it is one of svc.omni.secrets.cache, svc.omni.secrets.read, ops.omni.secrets.read"},
+		{"a name of the audit trail's own", jwtEnv, "--subject Anonymous --scope omni:ops", exitUsage, "--subject is a name that the audit trail uses for itself"},
 		{"unknown role", jwtEnv, "--subject a --role root", exitUsage, "it is one of ops, omni-ops"},
 		{"too long", jwtEnv, "--subject a --scope omni:ops --ttl 24h1s", exitUsage, "at most 24h"},
 		{"no time", jwtEnv, "--subject a --scope omni:ops --ttl 0s", exitUsage, "at least 1s"},

@@ -163,7 +163,7 @@ func (c *config) validate() error {
 	if err := checkDatabaseURL(c.DatabaseURL); err != nil {
 		errs = append(errs, err)
 	}
-	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
+	if !isHostPort(c.Listen) {
 		wrong("OMNI_LISTEN %q must be host:port, such as 0.0.0.0:8080", c.Listen)
 	}
 	if c.CacheTTLSeconds < 1 || c.CacheTTLSeconds > 86_400 {
@@ -177,6 +177,16 @@ func (c *config) validate() error {
 	}
 	if c.GSMEndpoint != "" && c.Environment == domain.Production {
 		wrong("OMNI_GSM_ENDPOINT is for the emulator and is refused in production; unset it")
+	}
+	if c.GSMEndpoint != "" {
+		if err := gsm.CheckEndpoint(c.GSMEndpoint); err != nil {
+			wrong("OMNI_GSM_ENDPOINT: %w", err)
+		}
+	}
+	if c.JWKSURL != "" {
+		if err := token.CheckJWKSURL(c.JWKSURL); err != nil {
+			wrong("OMNI_JWKS_URL: %w", err)
+		}
 	}
 	if c.JWTSecret.IsZero() && c.Keys.JWTSecretFile == "" && c.JWKSURL == "" {
 		wrong("neither JWT_SECRET, JWT_SECRET_FILE nor OMNI_JWKS_URL is set, so no token could be checked; 'omni-secrets keygen --jwt-secret' makes a secret")
@@ -282,14 +292,24 @@ func (c *config) readTLS() error {
 	return err
 }
 
+// isHostPort reports whether address is one to listen on. Its host may be empty, and port 0 is any that is free.
+func isHostPort(address string) bool {
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	_, err = strconv.ParseUint(port, 10, 16)
+	return err == nil
+}
+
 // checkEdge reports what is wrong with the settings of the network.
 func (c *config) checkEdge() error {
 	var errs []error
 	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	if _, _, err := net.SplitHostPort(c.MetricsListen); c.MetricsListen != "" && err != nil {
+	if c.MetricsListen != "" && !isHostPort(c.MetricsListen) {
 		wrong("OMNI_METRICS_LISTEN %q must be host:port, such as 0.0.0.0:9090", c.MetricsListen)
 	}
-	if host, _, err := net.SplitHostPort(c.DebugListen); c.DebugListen != "" && (err != nil || !isLoopback(host)) {
+	if host, _, _ := net.SplitHostPort(c.DebugListen); c.DebugListen != "" && (!isHostPort(c.DebugListen) || !isLoopback(host)) {
 		wrong("OMNI_DEBUG_LISTEN %q must be host:port of this machine alone, such as 127.0.0.1:6060: profiles are for nobody else; reach it through ssh -L or kubectl port-forward", c.DebugListen)
 	}
 	if c.MaxConnections < 1 {

@@ -75,6 +75,38 @@ func TestConfigReportsEverythingAtOnce(t *testing.T) {
 	}
 }
 
+// What can be told without asking anybody is a matter of the settings, and stands in the same list as the others.
+func TestServeRefusesWhatCannotBe(t *testing.T) {
+	for name, c := range map[string]struct{ variable, value, want string }{
+		"a password that is not encoded": {"DATABASE_URL", "postgres://u:xyzzy@ss/w@h/x", "DATABASE_URL: the database URL has a / ? # or @ where none belongs: percent-encode"},
+		"a database's port":              {"DATABASE_URL", "postgres://u:xyzzy@h:99999999/x", "DATABASE_URL: the database URL, or a PG* variable of the environment, is not valid"},
+		"a mode of TLS":                  {"DATABASE_URL", "postgres://u:xyzzy@h/x?sslmode=maybe", "DATABASE_URL: the database URL"},
+		"an emulator without a port":     {"OMNI_GSM_ENDPOINT", "foo", `OMNI_GSM_ENDPOINT: endpoint "foo" must be host:port, such as 127.0.0.1:9085`},
+		"an emulator's port":             {"OMNI_GSM_ENDPOINT", "127.0.0.1:99999", `OMNI_GSM_ENDPOINT: endpoint "127.0.0.1:99999" must be host:port`},
+		"a key set over plain HTTP":      {"OMNI_JWKS_URL", "http://keys.example.com/jwks", "OMNI_JWKS_URL: the JWKS URL must begin with https://"},
+		"a port":                         {"OMNI_LISTEN", "127.0.0.1:99999", `OMNI_LISTEN "127.0.0.1:99999" must be host:port, such as 0.0.0.0:8080`},
+		"no port":                        {"OMNI_LISTEN", "127.0.0.1:", `OMNI_LISTEN "127.0.0.1:" must be host:port`},
+		"a port for metrics":             {"OMNI_METRICS_LISTEN", ":99999", `OMNI_METRICS_LISTEN ":99999" must be host:port, such as 0.0.0.0:9090`},
+		"a port for profiles":            {"OMNI_DEBUG_LISTEN", "127.0.0.1:99999", `OMNI_DEBUG_LISTEN "127.0.0.1:99999" must be host:port of this machine`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			env := map[string]string{
+				"DATABASE_URL": "sqlite:" + filepath.Join(t.TempDir(), "state.db"), "GCP_PROJECT_ID": "omni-test", "JWT_SECRET": strings.Repeat("s", 32), "OMNI_CACHE_TTL_SECONDS": "0",
+			}
+			env[c.variable] = c.value
+			o := process{env: env}.run(t, "serve")
+			o.want(t, exitConfig, "omni-secrets: "+c.want, "omni-secrets: OMNI_CACHE_TTL_SECONDS is 0")
+			if c.variable == "DATABASE_URL" {
+				up := process{env: env}.run(t, "migrate", "up")
+				up.want(t, exitConfig, "omni-secrets: "+c.want)
+				if strings.Contains(o.err+up.err, "xyzzy") {
+					t.Errorf("a password is repeated:\n%s%s", o.err, up.err)
+				}
+			}
+		})
+	}
+}
+
 func TestConfigOfValidators(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "catalog.yaml")
 	if err := os.WriteFile(file, []byte(`secrets:

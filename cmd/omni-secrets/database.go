@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"time"
@@ -40,6 +41,10 @@ func checkDatabaseURL(url string) error {
 		return errors.New("DATABASE_URL names no file; sqlite:/var/lib/omni-secrets/state.db is one")
 	case scheme != "sqlite" && !isPostgres(url):
 		return errors.New("DATABASE_URL must be postgres://USER:PASSWORD@HOST/DATABASE or sqlite:PATH")
+	case scheme != "sqlite":
+		if err := postgres.CheckURL(url); err != nil {
+			return fmt.Errorf("DATABASE_URL: %w", err)
+		}
 	}
 	return nil
 }

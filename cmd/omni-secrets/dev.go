@@ -50,6 +50,9 @@ func newDevCommand(s *streams) *cobra.Command {
 }
 
 func dev(ctx context.Context, s *streams, address, dir string) (err error) {
+	if !isHostPort(address) { // before the directory is filled
+		return usageErrorf("--listen %q must be host:port", address).try("give one such as 127.0.0.1:8080, or 127.0.0.1:0 for any port that is free")
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	c, err := prepareDev(ctx, dir)

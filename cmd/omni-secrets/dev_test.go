@@ -1,6 +1,9 @@
 package main
 
 import (
+	"errors"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -21,4 +24,14 @@ func TestASecondDevOnADirectorySaysWhereTheFirstIs(t *testing.T) {
 	process{}.run(t, "dev", "--data-dir", dir, "--listen", "127.0.0.1:0").want(t, exitFailure,
 		"omni-secrets: a server already runs on "+dir+"\n",
 		"next: use it (. "+filepath.Join(dir, "env")+"), or start another with --data-dir DIR --listen 127.0.0.1:0\n")
+}
+
+func TestDevFillsNoDirectoryForAnAddressThatCannotBe(t *testing.T) {
+	for _, address := range []string{"foo", "127.0.0.1:99999", ""} {
+		dir := filepath.Join(t.TempDir(), "dev")
+		process{}.run(t, "dev", "--data-dir", dir, "--listen", address).want(t, exitUsage, "--listen", "must be host:port", "next: give one such as 127.0.0.1:8080")
+		if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("--listen %q: the directory is there: %v", address, err)
+		}
+	}
 }
