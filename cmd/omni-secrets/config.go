@@ -175,7 +175,11 @@ func (c *config) validate() error {
 	if c.DeniedGrace < 0 {
 		wrong("OMNI_DENIED_GRACE is %s, must not be negative", c.DeniedGrace)
 	}
-	if c.GSMEndpoint != "" && c.Environment == domain.Production {
+	production := strings.EqualFold(strings.TrimSpace(c.Environment), domain.Production)
+	if production && c.Environment != domain.Production {
+		wrong("OMNI_ENVIRONMENT is %q; write %s, in lower case and without spaces, so that what is refused in production is refused here", c.Environment, domain.Production)
+	}
+	if c.GSMEndpoint != "" && production {
 		wrong("OMNI_GSM_ENDPOINT is for the emulator and is refused in production; unset it")
 	}
 	if c.GSMEndpoint != "" {

@@ -107,6 +107,39 @@ func TestServeRefusesWhatCannotBe(t *testing.T) {
 	}
 }
 
+// A name that a person takes for production must not be taken for another one: the emulator would be let in.
+func TestProductionIsWrittenInOneWay(t *testing.T) {
+	for environment, want := range map[string]string{
+		"production": "", "development": "", "pre-production": "",
+		"Production": `OMNI_ENVIRONMENT is "Production"; write production`, "PRODUCTION": "write production", "production ": "write production", "\tproduction\n": "write production",
+	} {
+		t.Run(environment, func(t *testing.T) {
+			_, err := configOf(map[string]string{"OMNI_ENVIRONMENT": environment})
+			if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+				t.Errorf("%q: %v", environment, err)
+			}
+			_, err = configOf(map[string]string{"OMNI_ENVIRONMENT": environment, "OMNI_GSM_ENDPOINT": "127.0.0.1:9085"})
+			refused := err != nil && strings.Contains(err.Error(), "OMNI_GSM_ENDPOINT is for the emulator and is refused in production")
+			if refused != (strings.EqualFold(strings.TrimSpace(environment), "production")) {
+				t.Errorf("%q with an emulator: %v", environment, err)
+			}
+		})
+	}
+}
+
+// The runbook shows what a server with wrong settings prints.
+func TestTheRunbookShowsTheListOfWhatIsWrong(t *testing.T) {
+	runbook, err := os.ReadFile("../../docs/runbook.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := process{env: map[string]string{"OMNI_CACHE_TTL_SECONDS": "5m", "JWT_SECRET": "short"}}.run(t, "serve")
+	o.want(t, exitConfig)
+	if shown := "$ OMNI_CACHE_TTL_SECONDS=5m JWT_SECRET=short omni-secrets serve\n" + o.err + "$ echo $?\n78\n"; !strings.Contains(string(runbook), shown) {
+		t.Errorf("the runbook should show:\n%s", shown)
+	}
+}
+
 func TestConfigOfValidators(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "catalog.yaml")
 	if err := os.WriteFile(file, []byte(`secrets:
