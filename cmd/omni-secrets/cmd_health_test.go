@@ -1,9 +1,17 @@
 package main
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"io"
+	"log"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -84,4 +92,102 @@ func TestHealthUsage(t *testing.T) {
 	for _, args := range [][]string{{"--url", "127.0.0.1:8080"}, {"--url", ""}, {"--timeout", "0s"}} {
 		process{}.run(t, append([]string{"health"}, args...)...).want(t, exitUsage)
 	}
+}
+
+// readyServer counts what it was asked. secure is nil for plain HTTP.
+func readyServer(t *testing.T, secure *tls.Config) (port string, asked *atomic.Int64) {
+	t.Helper()
+	asked = new(atomic.Int64)
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		_, _ = io.WriteString(w, `{"status":"ready","missing":[]}`)
+	}))
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) //nolint:forbidigo // net/http takes no other
+	if server.TLS = secure; secure == nil {
+		server.Start()
+	} else {
+		server.StartTLS()
+	}
+	t.Cleanup(server.Close)
+	return server.Listener.Addr().String()[len("127.0.0.1:"):], asked
+}
+
+// certificateFiles keeps a new certificate in files.
+func certificateFiles(t *testing.T) (pair tls.Certificate, certFile, keyFile string) {
+	t.Helper()
+	certificate, key := selfSigned(t)
+	pair, err := tls.X509KeyPair(certificate, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	certFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	for file, text := range map[string][]byte{certFile: certificate, keyFile: key} {
+		if err := os.WriteFile(file, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return pair, certFile, keyFile
+}
+
+// The health check of the image is a command without flags: it finds the server by the settings that this has.
+func TestHealthFindsTheServerByItsSettings(t *testing.T) {
+	port, asked := readyServer(t, nil)
+	for name, tc := range map[string]struct {
+		env  map[string]string
+		code int
+		want string
+	}{
+		"every IPv4 address":                 {map[string]string{"OMNI_LISTEN": "0.0.0.0:PORT"}, exitOK, "ready"},
+		"every address":                      {map[string]string{"OMNI_LISTEN": ":PORT"}, exitOK, "ready"},
+		"every IPv6 address":                 {map[string]string{"OMNI_LISTEN": "[::]:PORT"}, exitOK, "ready"},
+		"one address":                        {map[string]string{"OMNI_LISTEN": "127.0.0.1:PORT"}, exitOK, "ready"},
+		"metrics apart, which need no TLS":   {map[string]string{"OMNI_METRICS_LISTEN": ":PORT", "OMNI_LISTEN": "127.0.0.1:1", "OMNI_TLS_CERT_FILE": "/nowhere", "OMNI_TLS_CLIENT_CA_FILE": "/nowhere"}, exitOK, "ready"},
+		"a server's settings go first":       {map[string]string{"OMNI_LISTEN": ":PORT", "OMNI_API_URL": "http://127.0.0.1:1"}, exitOK, "ready"},
+		"an operator's":                      {map[string]string{"OMNI_API_URL": "http://127.0.0.1:PORT"}, exitOK, "ready"},
+		"an operator's, which is no address": {map[string]string{"OMNI_API_URL": "127.0.0.1:PORT"}, exitConfig, "OMNI_API_URL: this is no http:// or https:// address"},
+		"a server's with the default port":   {map[string]string{"DATABASE_URL": "sqlite:x", "OMNI_API_URL": "http://127.0.0.1:PORT", "OMNI_TLS_CERT_FILE": "/nowhere"}, exitConfig, "OMNI_TLS_CERT_FILE: "},
+		"any free port":                      {map[string]string{"OMNI_LISTEN": "127.0.0.1:0"}, exitConfig, "OMNI_LISTEN has port 0"},
+		"no address":                         {map[string]string{"OMNI_METRICS_LISTEN": "9090"}, exitConfig, `OMNI_METRICS_LISTEN "9090" must be host:port`},
+		"client certificates and none here":  {map[string]string{"OMNI_LISTEN": ":PORT", "OMNI_TLS_CERT_FILE": "x", "OMNI_TLS_CLIENT_CA_FILE": "x"}, exitConfig, "next: set OMNI_METRICS_LISTEN"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			env := maps.Clone(tc.env)
+			for name, value := range env {
+				env[name] = strings.ReplaceAll(value, "PORT", port)
+			}
+			before := asked.Load()
+			process{env: env}.run(t, "health").want(t, tc.code, tc.want)
+			if was := asked.Load() - before; was != 1 && tc.code == exitOK || was != 0 && tc.code != exitOK {
+				t.Errorf("the server was asked %d times", was)
+			}
+		})
+	}
+}
+
+// Names and authorities are not looked at: the server that is meant is the one with the certificate in the file.
+func TestHealthOverTLSTakesTheServersCertificateAlone(t *testing.T) {
+	pair, certFile, keyFile := certificateFiles(t)
+	_, otherCert, _ := certificateFiles(t)
+	clients := x509.NewCertPool()
+	clients.AddCert(pair.Leaf)
+	server := &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{pair}}
+	mutual := server.Clone()
+	mutual.ClientAuth, mutual.ClientCAs = tls.RequireAndVerifyClientCert, clients
+
+	port, asked := readyServer(t, server)
+	env := map[string]string{"OMNI_LISTEN": "0.0.0.0:" + port, "OMNI_TLS_CERT_FILE": certFile, "OMNI_TLS_KEY_FILE": keyFile}
+	process{env: env}.run(t, "health").want(t, exitOK, "ready")
+	env["OMNI_TLS_CERT_FILE"] = otherCert
+	process{env: env}.run(t, "health").want(t, exitFailure, "it has another certificate than OMNI_TLS_CERT_FILE")
+	process{env: env}.run(t, "health", "--url", "https://127.0.0.1:"+port).want(t, exitFailure, "certificate signed by unknown authority")
+	if got := asked.Load(); got != 1 {
+		t.Errorf("the server was asked %d times, want once", got)
+	}
+
+	port, _ = readyServer(t, mutual)
+	process{env: map[string]string{
+		"OMNI_LISTEN": "0.0.0.0:" + port, "OMNI_TLS_CERT_FILE": certFile, "OMNI_TLS_KEY_FILE": keyFile, "OMNI_TLS_CLIENT_CA_FILE": certFile,
+		"OMNI_TLS_CLIENT_CERT_FILE": certFile, "OMNI_TLS_CLIENT_KEY_FILE": keyFile,
+	}}.run(t, "health").want(t, exitOK, "ready")
 }
