@@ -15,6 +15,10 @@ func newMigrateCommand(s *streams) *cobra.Command {
 		Short: "Bring the database schema up to date, or show where it stands",
 		Long: `Bring the schema of the database that DATABASE_URL names up to date, or show where it stands. 'serve' does not
 start on a schema that is older or newer than it knows.`,
+		Args: noArguments,
+		RunE: func(*cobra.Command, []string) error {
+			return usageErrorf("migrate needs a command: up or status")
+		},
 	}
 	cmd.AddCommand(
 		&cobra.Command{

@@ -90,8 +90,31 @@ func newRootCommand(s *streams) *cobra.Command {
 	add(running, newDevCommand(s), newServeCommand(s), newMigrateCommand(s), newHealthCommand(s), newDoctorCommand(s))
 	add(making, newKeygenCommand(s), newTokenCommand(s))
 	root.AddCommand(newVersionCommand(s))
+	refuseUnknown(root)
 	asFailures(root)
 	return root
+}
+
+// refuseUnknown has the commands that cobra brings fail where it would print its help and succeed.
+func refuseUnknown(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	root.InitDefaultHelpCmd()
+	for _, cmd := range root.Commands() {
+		switch cmd.Name() {
+		case "completion":
+			cmd.Args = noArguments
+			cmd.RunE = func(*cobra.Command, []string) error {
+				return usageErrorf("completion needs a command: bash, fish, powershell or zsh")
+			}
+		case "help":
+			cmd.Args = func(_ *cobra.Command, args []string) error {
+				if found, unknown, _ := root.Find(args); len(unknown) > 0 {
+					return suggest(found, usageErrorf("%q has no such command", found.CommandPath()), unknown)
+				}
+				return nil
+			}
+		}
+	}
 }
 
 // oneSpelling lets --secretType, as the REST API spells it, stand for --secret-type.

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/spf13/cobra"
 )
 
 func TestHelp(t *testing.T) {
@@ -72,6 +74,7 @@ func TestUsageErrors(t *testing.T) {
 		{"unknown subcommand", []string{"audit", "lst"}, []string{`"omni-secrets audit" has no such command`, "next: did you mean 'omni-secrets audit list'?", "run 'omni-secrets audit --help'"}},
 		{"no subcommand", []string{"audit"}, []string{"audit needs a command: list"}},
 		{"no subcommand of rotate", []string{"rotate"}, []string{"rotate needs a command: preview, begin, promote"}},
+		{"no subcommand of migrate", []string{"migrate"}, []string{"migrate needs a command: up or status"}},
 		{"no version", []string{"rotate", "begin", "--secret-type", "trading_api_key"}, []string{"--version is missing"}},
 		{"an alias for a version", []string{"rotate", "preview", "--secret-type", "trading_api_key", "--version", "latest"}, []string{"--version must be a number", "an alias such as latest"}},
 		{"no secret type to promote", []string{"rotate", "promote"}, []string{"--secret-type is missing"}},
@@ -101,6 +104,39 @@ func TestUsageErrors(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Scripts go by the exit code: a command that did nothing has not succeeded.
+func TestACommandOfCommandsNeedsOne(t *testing.T) {
+	root := newRootCommand(&streams{})
+	var check func(parent *cobra.Command)
+	check = func(parent *cobra.Command) {
+		for _, cmd := range parent.Commands() {
+			if !cmd.HasSubCommands() {
+				continue
+			}
+			t.Run(cmd.CommandPath(), func(t *testing.T) {
+				words := strings.Fields(cmd.CommandPath())[1:]
+				if o := (process{}).run(t, words...); o.code == exitOK || o.out != "" {
+					t.Errorf("alone: exit code %d, standard output:\n%s", o.code, o.out)
+				}
+				first := cmd.Commands()[0]
+				o := process{}.run(t, append(words, first.Name()+"z")...)
+				o.want(t, exitUsage, fmt.Sprintf("%q has no such command", cmd.CommandPath()), "did you mean '"+first.CommandPath()+"'?")
+				process{}.run(t, append(words, plaintext)...).want(t, exitUsage, "has no such command")
+			})
+			check(cmd)
+		}
+	}
+	check(root)
+}
+
+func TestHelpOfWhatIsNotThere(t *testing.T) {
+	process{}.run(t, "help", "statsu").want(t, exitUsage, `"omni-secrets" has no such command`, "did you mean 'omni-secrets status'?")
+	process{}.run(t, "help", "migrate", "upp").want(t, exitUsage, `"omni-secrets migrate" has no such command`, "did you mean 'omni-secrets migrate up'?")
+	process{}.run(t, "help", plaintext).want(t, exitUsage, "run 'omni-secrets help --help'")
+	process{}.run(t, "help", "migrate", "up").want(t, exitOK, "Applies the migrations")
+	process{}.run(t, "help").want(t, exitOK, "Exit codes:")
 }
 
 func TestArgumentsAreNotRepeated(t *testing.T) {
