@@ -89,7 +89,7 @@ func breakGlass(ctx context.Context, s *streams, f breakGlassFlags) error {
 	if err != nil {
 		return err
 	}
-	value, err := readPlaintext(s, f.valueFile, f.trimNewline)
+	value, err := readPlaintext(ctx, s, f.valueFile, f.trimNewline)
 	if err != nil {
 		return err
 	}

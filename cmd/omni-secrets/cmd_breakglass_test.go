@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"strings"
@@ -250,6 +252,28 @@ func TestBreakGlassRefusesValues(t *testing.T) {
 				t.Errorf("sent: %v", sent)
 			}
 		})
+	}
+}
+
+// Who is asked for the value, or waits for a pipe, can change their mind.
+func TestInterruptWhileTheValueIsRead(t *testing.T) {
+	api := newBreakGlassAPI(t, 0)
+	env := api.process().env
+	ctx, cancel := context.WithCancel(t.Context())
+	stdin, writer := io.Pipe()
+	defer writer.Close() // which ends what still reads
+	go func() {
+		_, _ = io.WriteString(writer, plaintext) // returns when it was read
+		cancel()
+	}()
+	var stderr strings.Builder
+	code := run(ctx, []string{"breakglass", "--secret-type", "trading_api_key", "--ttl", "25m", "--secret-value-file", "-"},
+		func(name string) (string, bool) { value, ok := env[name]; return value, ok }, stdin, io.Discard, &stderr)
+	if want := "omni-secrets: read the value: interrupted; nothing was sent\n"; code != exitFailure || stderr.String() != want {
+		t.Errorf("exit code %d:\n%s", code, stderr.String())
+	}
+	if sent := api.requests(); len(sent) > 0 {
+		t.Errorf("sent: %v", sent)
 	}
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"os"
 	"runtime"
@@ -12,8 +13,8 @@ import (
 // stdinPath stands for standard input where a file is asked for.
 const stdinPath = "-"
 
-// readPlaintext reads the value to inject from a file, or from standard input for stdinPath.
-func readPlaintext(s *streams, path string, trimNewline bool) (domain.Value, error) {
+// readPlaintext reads the value to inject from a file, or from standard input for stdinPath, until ctx is done.
+func readPlaintext(ctx context.Context, s *streams, path string, trimNewline bool) (domain.Value, error) {
 	source, name := s.in, "standard input"
 	if path == stdinPath {
 		if isTerminal(s.in) {
@@ -29,7 +30,10 @@ func readPlaintext(s *streams, path string, trimNewline bool) (domain.Value, err
 		source, name = file, path
 	}
 	// Room for a newline of two bytes that is trimmed, and for one more byte that shows that there is too much.
-	value, err := io.ReadAll(io.LimitReader(source, domain.MaxValueBytes+3))
+	value, err := readAll(ctx, io.LimitReader(source, domain.MaxValueBytes+3))
+	if ctx.Err() != nil {
+		return domain.Value{}, failuref("read the value: %w; nothing was sent", errInterrupted)
+	}
 	if err != nil {
 		return domain.Value{}, usageErrorf("--secret-value-file: %w", err)
 	}
@@ -46,6 +50,24 @@ func readPlaintext(s *streams, path string, trimNewline bool) (domain.Value, err
 		return domain.Value{}, usageErrorf("--secret-value-file: %s has more than %d KiB, the largest value there is", name, domain.MaxValueBytes>>10)
 	}
 	return domain.NewValue(value), nil
+}
+
+// readAll is io.ReadAll that also ends when ctx is done. A read of a terminal or a pipe cannot be called off: it stays
+// behind in a process that is about to exit.
+func readAll(ctx context.Context, source io.Reader) ([]byte, error) {
+	var content []byte
+	read := make(chan error, 1)
+	go func() {
+		var err error
+		content, err = io.ReadAll(source)
+		read <- err
+	}()
+	select {
+	case err := <-read:
+		return content, err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // warnIfShared warns when others than its owner can read a file that holds something secret. Pipes and the

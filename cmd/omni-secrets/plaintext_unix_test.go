@@ -24,7 +24,7 @@ func TestPlaintextFromAPipeIsNotWarnedAbout(t *testing.T) {
 		}
 	})
 	var warnings bytes.Buffer
-	value, err := readPlaintext(&streams{err: &warnings}, path, false)
+	value, err := readPlaintext(t.Context(), &streams{err: &warnings}, path, false)
 	wg.Wait()
 	if err != nil || string(value.Reveal()) != plaintext || warnings.Len() > 0 {
 		t.Errorf("%v, warnings: %s", err, &warnings)
