@@ -10,10 +10,12 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/netip"
 	"net/url"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -219,15 +221,19 @@ func (c *apiClient) do(ctx context.Context, r call) ([]byte, error) {
 	if err != nil {
 		return nil, failuref("%s: %w", r.doing, err)
 	}
+	var connected atomic.Bool // the hook runs in whatever goroutine connects
+	req = req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
+		GotConn: func(httptrace.GotConnInfo) { connected.Store(true) },
+	}))
 	res, err := c.http.Do(req)
 	if err != nil {
-		return nil, c.unreachable(r, err)
+		return nil, c.unreachable(r, err, connected.Load())
 	}
 	defer res.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswerBytes+1))
 	switch {
 	case err != nil:
-		return nil, c.unreachable(r, err)
+		return nil, c.unreachable(r, err, true)
 	case len(body) > maxAnswerBytes:
 		return nil, failuref("%s: the answer is larger than %d MiB", r.doing, maxAnswerBytes>>20).try("check that %s is the address of Omni Secrets", c.base)
 	case res.StatusCode/100 != 2:
@@ -281,26 +287,46 @@ func (c *apiClient) foreign(r call) *exitError {
 		try("check that %s is its address, and compare 'omni-secrets version' with %s", c.base, c.base.JoinPath("version"))
 }
 
-var (
-	errNotSent     = errors.New("cannot connect") // the request cannot have had any effect
-	errInterrupted = errors.New("interrupted")
-)
+var errInterrupted = errors.New("interrupted")
 
-func (c *apiClient) unreachable(r call, err error) *exitError {
+// unreachable is the error for a request without an answer. sent is false when there was no connection to send it on.
+func (c *apiClient) unreachable(r call, err error, sent bool) *exitError {
+	sent = sent && !refusedCertificate(err)
 	if errors.Is(err, context.Canceled) {
-		return failuref("%s: %w", r.doing, errInterrupted)
+		e := failuref("%s: %w", r.doing, errInterrupted)
+		if !sent {
+			e = failuref("%s: %w; nothing was sent", r.doing, errInterrupted)
+			e.notSent = true
+		}
+		return e
 	}
 	// The URL that *url.Error would repeat is in the next step already.
 	if wrapped, ok := errors.AsType[*url.Error](err); ok {
 		err = wrapped.Err
 	}
-	e := &exitError{code: exitUnavailable}
+	e := &exitError{code: exitUnavailable, notSent: !sent, next: c.connectAdvice(err)}
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
-		e.err = fmt.Errorf("%s: %w to %s: %w", r.doing, errNotSent, c.base.Host, op.Err)
+		err = op.Err // without the address, which is said before it
 	} else if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
 		e.err = fmt.Errorf("%s: %s did not answer within %s", r.doing, c.base.Host, c.http.Timeout)
-	} else {
-		e.err = fmt.Errorf("%s: no answer from %s: %w", r.doing, c.base.Host, err)
+		return e
 	}
-	return e.try("is the server running? try: curl -fsS %s", shellWord(c.base.JoinPath("readyz").String()))
+	if sent {
+		e.err = fmt.Errorf("%s: no answer from %s: %w", r.doing, c.base.Host, err)
+	} else {
+		e.err = fmt.Errorf("%s: cannot connect to %s: %w", r.doing, c.base.Host, err)
+	}
+	return e
+}
+
+// refusedCertificate reports whether the server ended the handshake for want of a client certificate that it takes. With
+// TLS 1.3 the client believes by then that it has a connection.
+func refusedCertificate(err error) bool {
+	alert, _ := errors.AsType[tls.AlertError](err)
+	switch alert { // RFC 8446, section 6.2
+	case 42, 43, 44, 45, 46, 48, 49, 116:
+		return true
+	default:
+		return false
+	}
 }

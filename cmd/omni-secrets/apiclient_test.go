@@ -2,13 +2,16 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -208,9 +211,12 @@ func TestUnknownOutcome(t *testing.T) {
 		err     error
 		unknown bool
 	}{
-		{"connection refused", client.unreachable(call{}, &net.OpError{Op: "dial", Err: errors.New("refused")}), false},
-		{"connection lost", client.unreachable(call{}, io.ErrUnexpectedEOF), true},
-		{"interrupted", client.unreachable(call{}, context.Canceled), true},
+		{"connection refused", client.unreachable(call{}, &net.OpError{Op: "dial", Err: errors.New("refused")}, false), false},
+		{"connection lost", client.unreachable(call{}, io.ErrUnexpectedEOF, true), true},
+		{"interrupted", client.unreachable(call{}, context.Canceled, true), true},
+		{"interrupted before there was a connection", client.unreachable(call{}, context.Canceled, false), false},
+		{"no client certificate", client.unreachable(call{}, &net.OpError{Op: "remote error", Err: tls.AlertError(116)}, true), false},
+		{"connection lost by TLS", client.unreachable(call{}, &net.OpError{Op: "remote error", Err: tls.AlertError(80)}, true), true},
 		{"refused by the server", &exitError{err: &refusalError{}}, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -221,4 +227,92 @@ func TestUnknownOutcome(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What never had a connection had no effect: the operator is not sent to look for one, and is told what keeps it from
+// being made.
+func TestWhatIsNotSentHadNoEffect(t *testing.T) {
+	secure := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the request was served") }))
+	secure.Config.ErrorLog = log.New(t.Output(), "", 0)
+	secure.StartTLS()
+	defer secure.Close()
+	elsewhere := secure.Client().Transport.(*http.Transport).Clone()
+	elsewhere.TLSClientConfig.ServerName = "omni.example.org"
+	later := secure.Client().Transport.(*http.Transport).Clone()
+	later.TLSClientConfig.Time = func() time.Time { return time.Now().AddDate(200, 0, 0) }
+	plain := newFakeAPI(t, nil)
+	hangingUp := listenerThat(t, func(conn net.Conn) { _ = conn.Close() })
+	for _, tc := range []struct {
+		name, address string
+		transport     http.RoundTripper
+		want, next    string
+	}{
+		{"unknown authority", secure.URL, http.DefaultTransport, "cannot connect to 127.0.0.1:", "SSL_CERT_FILE"},
+		{"certificate of another host", secure.URL, elsewhere, "certificate is valid for", "the name that its certificate is for"},
+		{"certificate that is over", secure.URL, later, "certificate has expired", "have the server's certificate renewed"},
+		{"no TLS there", strings.Replace(plain.url, "http:", "https:", 1), http.DefaultTransport, "HTTP response to HTTPS client", "is --api-url " + plain.url + " meant?"},
+		{"hangs up", "https://" + hangingUp, http.DefaultTransport, "cannot connect to " + hangingUp, "is the server running?"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			base, err := url.Parse(tc.address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			client := &apiClient{base: base, token: testToken, http: &http.Client{Transport: tc.transport}}
+			e, ok := errors.AsType[*exitError](client.applyOverride(t.Context(), breakGlassFlags{secretType: "trading_api_key"}, "", time.Now()))
+			if !ok || e.code != exitUnavailable || !strings.Contains(e.Error(), tc.want) || !strings.Contains(e.next, tc.next) {
+				t.Fatalf("%v, next: %s", e, e.next)
+			}
+		})
+	}
+
+	p := process{env: map[string]string{"OMNI_API_URL": secure.URL, "OMNI_TOKEN": testToken}}
+	o := p.run(t, "rotate", "promote", "--secret-type", "trading_api_key")
+	o.want(t, exitUnavailable, "cannot connect", "SSL_CERT_FILE")
+	if strings.Contains(o.err, "all the same") {
+		t.Errorf("standard error:\n%s", o.err)
+	}
+}
+
+func TestWhatIsGivenUpBeforeItIsSentHadNoEffect(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	silent := listenerThat(t, func(net.Conn) { cancel() })
+	var stderr strings.Builder
+	run(ctx, []string{"rotate", "promote", "--secret-type", "trading_api_key", "--api-url", "https://" + silent, "--token", testToken},
+		func(string) (string, bool) { return "", false }, strings.NewReader(""), io.Discard, &stderr)
+	if want := "omni-secrets: promote the rotation: interrupted; nothing was sent\n"; stderr.String() != want {
+		t.Errorf("standard error:\n%s", stderr.String())
+	}
+
+	o := process{env: map[string]string{"OMNI_TOKEN": testToken}}.run(t, "rotate", "promote", "--secret-type", "trading_api_key",
+		"--api-url", "https://"+silent, "--timeout", "20ms")
+	o.want(t, exitUnavailable, "did not answer within 20ms", "is the server running?")
+	if strings.Contains(o.err, "all the same") {
+		t.Errorf("standard error:\n%s", o.err)
+	}
+}
+
+// listenerThat is the address of a listener that does something with each connection.
+func listenerThat(t *testing.T, does func(net.Conn)) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			defer conn.Close()
+			does(conn)
+		}
+	})
+	t.Cleanup(func() {
+		_ = ln.Close()
+		wg.Wait()
+	})
+	return ln.Addr().String()
 }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -210,11 +212,37 @@ func clockAdvice(header http.Header, now time.Time) string {
 		instant(&server), instant(&now))
 }
 
+// connectAdvice says what to do when a request got no answer.
+func (c *apiClient) connectAdvice(err error) string {
+	_, unknown := errors.AsType[x509.UnknownAuthorityError](err)
+	_, otherHost := errors.AsType[x509.HostnameError](err)
+	_, wrong := errors.AsType[*tls.CertificateVerificationError](err)
+	_, noTLS := errors.AsType[tls.RecordHeaderError](err)
+	plain := *c.base
+	plain.Scheme = "http"
+	switch {
+	case unknown:
+		return "if it is the right server, have this machine trust the authority of its certificate: install it, or set SSL_CERT_FILE to its PEM file"
+	case otherHost:
+		return "give --api-url the name that its certificate is for"
+	case wrong: // or over
+		return "have the server's certificate renewed, and check this machine's clock"
+	case refusedCertificate(err):
+		return "this server takes clients with a certificate of its authorities only: pass --client-cert and --client-key"
+	case errors.Is(err, http.ErrSchemeMismatch) && isLoopback(c.base.Hostname()):
+		return fmt.Sprintf("it serves without TLS there: is --api-url %s meant?", shellWord(plain.String()))
+	case noTLS || errors.Is(err, http.ErrSchemeMismatch):
+		return "it serves without TLS on this port: check --api-url"
+	default:
+		return fmt.Sprintf("is the server running? try: curl -fsS %s", shellWord(c.base.JoinPath("readyz").String()))
+	}
+}
+
 // orUnknownOutcome replaces the next step of an error that leaves open whether the server did what it was asked.
 func orUnknownOutcome(err error, next string) error {
 	e, ok := errors.AsType[*exitError](err)
 	_, answered := errors.AsType[*refusalError](err)
-	if ok && !answered && !errors.Is(err, errNotSent) {
+	if ok && !answered && !e.notSent {
 		e.next = next
 	}
 	return err

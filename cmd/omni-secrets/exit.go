@@ -49,7 +49,8 @@ type exitError struct {
 	err  error
 	next string // what to do about it, one line; may be empty
 
-	silent bool // the exit code says it all, as that of a child that said itself what went wrong
+	notSent bool // the server cannot have done what it was asked
+	silent  bool // the exit code says it all, as that of a child that said itself what went wrong
 }
 
 func (e *exitError) Error() string { return e.err.Error() }
