@@ -1,7 +1,6 @@
 package service_test
 
 import (
-	"context"
 	"errors"
 	"slices"
 	"sync/atomic"
@@ -17,95 +16,26 @@ import (
 	"github.com/apex-tradebill/omni-secrets/service"
 )
 
-// database is a store that can be exchanged for another one, as a failover does.
-type database struct {
-	*memory.Store
-	other atomic.Pointer[memory.Store]
-}
-
-func (d *database) now() *memory.Store {
-	if other := d.other.Load(); other != nil {
-		return other
-	}
-	return d.Store
-}
-
-func (d *database) EnsureMetadata(ctx context.Context, rows []domain.Metadata, event func(domain.SecretType) domain.Event) error {
-	return d.now().EnsureMetadata(ctx, rows, event)
-}
-
-func (d *database) ListMetadata(ctx context.Context) ([]domain.Metadata, error) {
-	return d.now().ListMetadata(ctx)
-}
-
-func (d *database) RecordServed(ctx context.Context, accounts []domain.Account) error {
-	return d.now().RecordServed(ctx, accounts)
-}
-
-func (d *database) ApplyOverride(ctx context.Context, o domain.Override, e domain.Event, ended func(domain.Override) domain.Event) error {
-	return d.now().ApplyOverride(ctx, o, e, ended)
-}
-
-func (d *database) EndOverride(ctx context.Context, id string, end domain.OverrideEnd, e domain.Event) (bool, error) {
-	return d.now().EndOverride(ctx, id, end, e)
-}
-
-func (d *database) OpenOverrides(ctx context.Context) ([]domain.Override, error) {
-	return d.now().OpenOverrides(ctx)
-}
-
-func (d *database) FindOverride(ctx context.Context, id string) (known, open bool, err error) {
-	return d.now().FindOverride(ctx, id)
-}
-
-func (d *database) Standings(ctx context.Context) ([]domain.Standing, error) {
-	return d.now().Standings(ctx)
-}
-
-func (d *database) InsertEvents(ctx context.Context, events []domain.Event) error {
-	return d.now().InsertEvents(ctx, events)
-}
-
-// failOver exchanges the store for an empty one and lets everybody know of it.
-func (d *database) failOver() *memory.Store {
-	standby := memory.New()
-	d.other.Store(standby)
-	d.FailWith(nil) // which announces a change
-	return standby
-}
-
-func newFailover(t *testing.T) (a, b *fixture, d *database) {
-	t.Helper()
-	d = &database{Store: memory.New()}
-	replica := func(id string) *fixture {
-		return newFixture(t, func(c *service.Config) {
-			c.Metadata, c.Overrides, c.Rotations, c.FollowUps, c.Audit, c.Replicas = d, d, d, d, d, d
-			c.ReplicaID = id
-		})
-	}
-	return replica("a"), replica("b"), d
-}
-
 func TestOverrideIsPutBackIntoADatabaseThatDoesNotKnowIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a, b, d := newFailover(t)
+		a, b := newReplicas(t)
 		defer a.run()()
 		defer b.run()()
 		o := a.apply("injected", 25*time.Minute)
 		synctest.Wait()
 
-		standby := d.failOver()
+		a.store.FailOver(memory.New())
 		synctest.Wait()
 		a.wantServed(apiKey, "injected", domain.SourceBreakGlass, false)
 		b.wantServed(apiKey, "injected", domain.SourceBreakGlass, false)
-		open, err := standby.OpenOverrides(t.Context())
+		open, err := a.store.OpenOverrides(t.Context())
 		if err != nil || len(open) != 1 || open[0].ID != o.ID || open[0].Envelope.Ciphertext != "sealed:injected" {
 			t.Fatalf("open in the standby: %+v, %v", open, err)
 		}
 		if told := len(a.logs.named(domain.AlertBreakGlassUnknown)) + len(b.logs.named(domain.AlertBreakGlassUnknown)); told != 1 {
 			t.Errorf("%d alerts %s of two replicas, want one", told, domain.AlertBreakGlassUnknown)
 		}
-		rows, err := standby.ListMetadata(t.Context())
+		rows, err := a.store.ListMetadata(t.Context())
 		if err != nil || len(rows) != 2 {
 			t.Errorf("metadata of the standby: %v, %v; want a row for each secret", rows, err)
 		}
@@ -114,7 +44,7 @@ func TestOverrideIsPutBackIntoADatabaseThatDoesNotKnowIt(t *testing.T) {
 		a.wantServed(apiKey, "key-1", "gsm", false)
 		b.wantServed(apiKey, "key-1", "gsm", false)
 		clears := 0
-		for _, e := range standby.Events() {
+		for _, e := range a.store.Events() {
 			if e.Action == domain.ActionBreakGlassClear {
 				clears++
 			}
@@ -128,11 +58,11 @@ func TestOverrideIsPutBackIntoADatabaseThatDoesNotKnowIt(t *testing.T) {
 // A standby that lags behind may have, in its place, the override that it replaced.
 func TestOverrideIsPutBackIntoADatabaseThatHasTheOneBefore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a, b, d := newFailover(t)
+		a, b := newReplicas(t)
 		defer a.run()()
 		defer b.run()()
 		a.apply("first", 25*time.Minute)
-		lagging, err := d.OpenOverrides(t.Context())
+		lagging, err := a.store.OpenOverrides(t.Context())
 		if err != nil || len(lagging) != 1 {
 			t.Fatalf("open: %+v, %v", lagging, err)
 		}
@@ -145,12 +75,11 @@ func TestOverrideIsPutBackIntoADatabaseThatHasTheOneBefore(t *testing.T) {
 		if err := standby.ApplyOverride(t.Context(), lagging[0], applied, func(domain.Override) domain.Event { return domain.Event{} }); err != nil {
 			t.Fatal(err)
 		}
-		d.other.Store(standby)
-		d.FailWith(nil)
+		a.store.FailOver(standby)
 		synctest.Wait()
 		a.wantServed(apiKey, "second", domain.SourceBreakGlass, false)
 		b.wantServed(apiKey, "second", domain.SourceBreakGlass, false)
-		if open, err := standby.OpenOverrides(t.Context()); err != nil || len(open) != 1 || open[0].ID != o.ID {
+		if open, err := a.store.OpenOverrides(t.Context()); err != nil || len(open) != 1 || open[0].ID != o.ID {
 			t.Errorf("open in the standby: %+v, %v", open, err)
 		}
 	})
@@ -158,14 +87,12 @@ func TestOverrideIsPutBackIntoADatabaseThatHasTheOneBefore(t *testing.T) {
 
 func TestOverrideThatCannotBePutBackIsServedToItsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a, _, d := newFailover(t)
+		a, _ := newReplicas(t)
 		defer a.run()()
 		a.apply("injected", 25*time.Minute)
 		synctest.Wait()
-		standby := memory.New()
-		standby.FailWith(errors.New("relation does not exist"))
-		d.other.Store(standby)
-		d.FailWith(nil)
+		a.store.FailWith(errors.New("relation does not exist"))
+		a.store.FailOver(memory.New())
 		synctest.Wait()
 		a.at(24 * time.Minute)
 		a.wantServed(apiKey, "injected", domain.SourceBreakGlass, false)

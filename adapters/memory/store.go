@@ -10,8 +10,15 @@ import (
 
 // Store implements the ports for state, audit and replicas.
 type Store struct {
-	mu        sync.Mutex
-	outage    outage
+	mu      sync.Mutex
+	outage  outage
+	changed chan struct{} // closed at the next change that other replicas follow
+
+	contents
+}
+
+// contents is what a database holds.
+type contents struct {
 	metadata  map[domain.SecretType]domain.Metadata
 	overrides map[string]*override                  // by id, ended ones included
 	digests   map[string]bool                       // of every override that was ever stored
@@ -28,7 +35,6 @@ type Store struct {
 
 	requests    map[domain.SecretType]domain.RefreshRequest
 	lastRequest int64
-	changed     chan struct{} // closed at the next change that other replicas follow
 }
 
 var (
@@ -43,7 +49,7 @@ var (
 
 // New returns an empty Store.
 func New() *Store {
-	return &Store{
+	return &Store{changed: make(chan struct{}), contents: contents{
 		metadata:  make(map[domain.SecretType]domain.Metadata),
 		overrides: make(map[string]*override),
 		digests:   make(map[string]bool),
@@ -52,8 +58,7 @@ func New() *Store {
 		chains:    make(map[string]*domain.ChainHead),
 		marks:     make(map[domain.ChainID][]domain.ChainMark),
 		requests:  make(map[domain.SecretType]domain.RefreshRequest),
-		changed:   make(chan struct{}),
-	}
+	}}
 }
 
 // FailWith makes every call return err and change nothing, as if the database were gone, until FailWith(nil).
@@ -61,6 +66,14 @@ func (s *Store) FailWith(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.outage.err = err
+	s.announce()
+}
+
+// FailOver exchanges what the store holds for what standby holds, which is not to be used any more. Who watches is told.
+func (s *Store) FailOver(standby *Store) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.contents = standby.contents
 	s.announce()
 }
 
