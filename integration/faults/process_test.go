@@ -128,7 +128,7 @@ func TestJournalReachesItsLimit(t *testing.T) {
 func TestDiskOfTheJournalIsFull(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	disk := newDisk(t, r)
+	disk := newDisk(t, r, "8m")
 	r.serve(t)
 	r.net.set(refusing)
 	l := r.startLoad(t, "disk", 0, usualTTL)
@@ -138,6 +138,27 @@ func TestDiskOfTheJournalIsFull(t *testing.T) {
 	t.Logf("refused first after %d answered reads: %s", l.served(), refused.body)
 	disk.free(t, r)
 	l.further(t, 100) // the database is still away
+	r.net.set(whole)
+	r.recovered(t, l, time.Now())
+	l.finish()
+	r.settle(t)
+	l.check(t, "omni")
+}
+
+// TestJournalFillsItsDisk: the disk is smaller than the journal's limit, and nobody frees any of it. Once the database is
+// back, the drain makes room.
+func TestJournalFillsItsDisk(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	disk := newDisk(t, r, "512k")
+	r.serve(t)
+	if !disk.mounted {
+		limitFiles(t, r.server.cmd.Process.Pid, "524288")
+	}
+	r.net.set(refusing)
+	l := r.startLoad(t, "small", 0, usualTTL)
+	refused := l.untilRefused(t)
+	t.Logf("refused first after %d answered reads: %s", l.served(), refused.body)
 	r.net.set(whole)
 	r.recovered(t, l, time.Now())
 	l.finish()
@@ -170,10 +191,10 @@ type disk struct {
 	mounted bool
 }
 
-func newDisk(t *testing.T, r *rig) *disk {
+func newDisk(t *testing.T, r *rig, size string) *disk {
 	t.Helper()
 	d := &disk{dir: t.TempDir()}
-	if err := syscall.Mount("none", d.dir, "tmpfs", 0, "size=8m,mode=0700"); err == nil {
+	if err := syscall.Mount("none", d.dir, "tmpfs", 0, "mode=0700,size="+size); err == nil {
 		d.mounted = true
 		t.Cleanup(func() {
 			r.server.kill() // which has files there
