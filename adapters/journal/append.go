@@ -230,7 +230,7 @@ func (j *Journal) trim() error {
 func (j *Journal) dropDrained() bool {
 	j.mu.Lock()
 	s := j.current
-	if s == nil || s.size == 0 || j.drained != (position{s.number, s.size}) {
+	if s == nil || j.drained != (position{s.number, s.size}) {
 		j.mu.Unlock()
 		return false
 	}
