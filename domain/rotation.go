@@ -69,9 +69,19 @@ const (
 	RotationAborted  RotationEnd = "aborted"
 )
 
+// Origin is where the versions of a secret come from. The same version of another origin is another secret: while replicas
+// are updated to a catalog that names another one, each follows what was decided about its own.
+type Origin struct {
+	Backend, Reference, Version string // as in Entry
+}
+
+// Origin is that of the entry.
+func (e Entry) Origin() Origin { return Origin{e.Backend, e.Reference, e.Version} }
+
 // Standing is which version of a secret is to be served, as the replicas agree on it.
 type Standing struct {
 	Type   SecretType
+	Origin Origin // whose versions it is about
 	Status RotationStatus
 	// Newest is the newest version that was counted as a rotation or decided about by one; "" before the first fetch.
 	Newest string
@@ -227,9 +237,12 @@ type Metadata struct {
 	UpdatedAt              time.Time
 }
 
+// Origin is that of the entry which the row describes.
+func (m Metadata) Origin() Origin { return Origin{m.Backend, m.GCPSecretID, m.GCPVersionAlias} }
+
 // Standing is which version of the secret is to be served.
 func (m Metadata) Standing() Standing {
-	return Standing{Type: m.Type, Status: m.Status, Newest: m.NewestVersion, Pinned: m.PinnedVersion}
+	return Standing{Type: m.Type, Origin: m.Origin(), Status: m.Status, Newest: m.NewestVersion, Pinned: m.PinnedVersion}
 }
 
 // RotationAt is where the secret stands against its deadline at now. A deprecated one has none any more.

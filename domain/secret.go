@@ -42,6 +42,7 @@ type Account struct {
 	Version     string
 	ValidatedAt time.Time // when a backend last gave the value; zero when that is not known
 	First       string    // becomes the newest version of a secret that has none yet; "" when it is not known
+	Origin      Origin    // whose version First is
 }
 
 // RefreshRequest says that a secret was refreshed on purpose on one replica.

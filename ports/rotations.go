@@ -11,7 +11,7 @@ import (
 // processes: of those that would take the same step exactly one gets true, the others store nothing.
 type Rotations interface {
 	// BeginRotation stores r as in progress and makes next the secret's standing. It reports false unless the secret's
-	// status is active and its newest version is newest.
+	// status is active, its newest version is newest, and its origin that of next.
 	BeginRotation(ctx context.Context, r domain.Rotation, newest string, next domain.Standing, event domain.Event) (bool, error)
 
 	// EndRotation ends the rotation with this id and makes next the secret's standing. A rotation that counts, that is
@@ -20,7 +20,7 @@ type Rotations interface {
 	EndRotation(ctx context.Context, id string, end domain.RotationEnd, next domain.Standing, rotated domain.Rotated, event domain.Event) (bool, error)
 
 	// RecordRotation does the same for a rotation that was made elsewhere. It reports false unless the secret's newest
-	// version is newest, its status is that of next, and no rotation of it is in progress.
+	// version is newest, its status and its origin are those of next, and no rotation of it is in progress.
 	RecordRotation(ctx context.Context, newest string, next domain.Standing, rotated domain.Rotated, event domain.Event) (bool, error)
 
 	// Standings returns that of every secret.

@@ -23,7 +23,7 @@ type Metadata interface {
 
 	// RecordServed notes where the values of secrets, each of another type, now come from and which versions they
 	// are, in one transaction. Unless ValidatedAt is zero, it becomes last_validated_at. Unless First is empty, it
-	// becomes the newest version of a secret that has none. A type without a row is ignored.
+	// becomes the newest version of a secret that has none and is of that Origin. A type without a row is ignored.
 	RecordServed(ctx context.Context, accounts []domain.Account) error
 }
 

@@ -50,7 +50,7 @@ func TestBeginWithoutAValueWhileTheFirstVersionIsNoted(t *testing.T) {
 				f.backend.Set("key", "key-2")
 				f.backend.Recover("key")
 				o.afterStandings = func() {
-					if err := o.Store.RecordServed(t.Context(), []domain.Account{{Type: apiKey, Source: "gsm", Version: "1", First: "1"}}); err != nil {
+					if err := o.Store.RecordServed(t.Context(), []domain.Account{{Type: apiKey, Source: "gsm", Version: "1", First: "1", Origin: f.config.Catalog[0].Origin()}}); err != nil {
 						t.Error(err)
 					}
 				}

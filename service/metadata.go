@@ -123,7 +123,7 @@ func (s *Service) recordServed(ctx context.Context, slots []*slot) error {
 	now := time.Now()
 	accounts := make([]domain.Account, len(slots))
 	for i, sl := range slots {
-		a := domain.Account{Type: sl.entry.Type, Source: domain.SourceEmpty}
+		a := domain.Account{Type: sl.entry.Type, Source: domain.SourceEmpty, Origin: sl.entry.Origin()}
 		if v := sl.snapshot(); !v.state.Value.IsZero() {
 			a.ValidatedAt = v.state.FetchedAt
 		}

@@ -248,7 +248,7 @@ func TestStepWhileTheFirstVersionIsNoted(t *testing.T) {
 				noted := false
 				c.when(f, o, func() {
 					noted = true
-					if err := o.Store.RecordServed(t.Context(), []domain.Account{{Type: apiKey, Source: "gsm", Version: "1", First: "1"}}); err != nil {
+					if err := o.Store.RecordServed(t.Context(), []domain.Account{{Type: apiKey, Source: "gsm", Version: "1", First: "1", Origin: f.config.Catalog[0].Origin()}}); err != nil {
 						t.Error(err)
 					}
 				})
@@ -353,7 +353,7 @@ func TestStepThatIsAlwaysOvertaken(t *testing.T) {
 		newest := 1
 		var overtake func()
 		overtake = func() {
-			standing := domain.Standing{Type: apiKey, Status: domain.RotationActive, Newest: strconv.Itoa(newest)}
+			standing := domain.Standing{Type: apiKey, Origin: f.config.Catalog[0].Origin(), Status: domain.RotationActive, Newest: strconv.Itoa(newest)}
 			newest += 10
 			e := domain.Event{ID: domain.EventID{Start: 1, Seq: uint64(newest)}, Type: apiKey, Action: domain.ActionRotationDetected, Result: domain.ResultSuccess, RecordedAt: time.Now()}
 			if ok, err := o.Store.RecordRotation(t.Context(), standing.Newest, standing.Counted(strconv.Itoa(newest)), domain.Rotated{}, e); !ok || err != nil {

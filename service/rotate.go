@@ -251,9 +251,17 @@ func (s *Service) standing(ctx context.Context, sl *slot) (domain.Standing, erro
 		return domain.Standing{}, s.stateUnavailable(ctx, "read the state of the rotation", err)
 	}
 	for _, st := range list {
-		if st.Type == sl.entry.Type {
-			return st, nil
+		switch {
+		case st.Type != sl.entry.Type:
+			continue
+		case st.Origin != sl.entry.Origin():
+			return st, &domain.Error{
+				Code:       domain.CodeStateUnavailable,
+				Message:    "this replica's catalog names another secret for this type than the database has, as during an update; ask a replica with the newest catalog, or try again when the update is over",
+				RetryAfter: time.Second,
+			}
 		}
+		return st, nil
 	}
 	return domain.Standing{}, s.stateUnavailable(ctx, "read the state of the rotation", errNoRow)
 }

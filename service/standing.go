@@ -14,7 +14,8 @@ import (
 const promotionGrace = 500 * time.Millisecond
 
 // followRotations takes over the standings that the replicas have agreed on: at the start, before anything is fetched, and
-// whenever another one decided.
+// whenever another one decided. What was decided about a secret of another origin, by replicas of another catalog, is left
+// alone: what was known before holds on.
 func (s *Service) followRotations(ctx context.Context) error {
 	s.steps.Lock()
 	defer s.steps.Unlock()
@@ -33,7 +34,7 @@ func (s *Service) followRotations(ctx context.Context) error {
 		st, ok := there[sl.entry.Type]
 		if !ok {
 			missing++
-		} else if st != sl.snapshot().standing {
+		} else if st.Origin == sl.entry.Origin() && st != sl.snapshot().standing {
 			s.adopt(sl, st)
 			changed = true
 		}
@@ -120,7 +121,7 @@ func (s *Service) countRotation(ctx context.Context, sl *slot, v *view) error {
 			return err
 		}
 		now := s.rotations.metadata(sl.entry, s.cfg.Environment, time.Now()).Standing()
-		if !now.Rotating() { // of a rotation followRotations knows more
+		if !now.Rotating() && now.Origin == sl.entry.Origin() { // of a rotation followRotations knows more
 			s.adopt(sl, now)
 		}
 		return nil

@@ -100,7 +100,7 @@ func (s *Store) RecordServed(ctx context.Context, accounts []domain.Account) err
 		if !a.ValidatedAt.IsZero() {
 			row.LastValidatedAt = stored(a.ValidatedAt)
 		}
-		if row.NewestVersion == "" {
+		if row.NewestVersion == "" && row.Origin() == a.Origin {
 			row.NewestVersion = a.First
 		}
 		row.UpdatedAt = stored(time.Now())

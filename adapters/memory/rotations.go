@@ -11,7 +11,7 @@ import (
 // BeginRotation implements ports.Rotations.
 func (s *Store) BeginRotation(ctx context.Context, r domain.Rotation, newest string, next domain.Standing, event domain.Event) (bool, error) {
 	return s.step(ctx, event, func() bool {
-		if row := s.metadata[r.Type]; row.Status != domain.RotationActive || row.NewestVersion != newest {
+		if row := s.metadata[r.Type]; row.Status != domain.RotationActive || row.NewestVersion != newest || row.Origin() != next.Origin {
 			return false
 		}
 		r.BegunAt = stored(r.BegunAt)
@@ -37,7 +37,7 @@ func (s *Store) EndRotation(ctx context.Context, id string, _ domain.RotationEnd
 func (s *Store) RecordRotation(ctx context.Context, newest string, next domain.Standing, rotated domain.Rotated, event domain.Event) (bool, error) {
 	return s.step(ctx, event, func() bool {
 		row, ok := s.metadata[next.Type]
-		if !ok || row.Status == domain.RotationRotating || row.Status != next.Status || row.NewestVersion != newest {
+		if !ok || row.Status == domain.RotationRotating || row.Status != next.Status || row.NewestVersion != newest || row.Origin() != next.Origin {
 			return false
 		}
 		s.stand(next, rotated, event)

@@ -132,8 +132,9 @@ func scanMetadata(row pgx.Row, m *domain.Metadata) error {
 const recordServed = `
 UPDATE omni_secret_metadata
 SET cache_source = $1, cache_version = $2, last_validated_at = coalesce($3, last_validated_at),
-    newest_version = coalesce(newest_version, $4), updated_at = $5
-WHERE secret_type = $6`
+    newest_version = CASE WHEN (backend, gcp_secret_id, gcp_version_alias) = ($4, $5, $6) THEN coalesce(newest_version, $7) ELSE newest_version END,
+    updated_at = $8
+WHERE secret_type = $9`
 
 // RecordServed implements ports.Metadata.
 func (s *Store) RecordServed(ctx context.Context, accounts []domain.Account) error {
@@ -141,7 +142,8 @@ func (s *Store) RecordServed(ctx context.Context, accounts []domain.Account) err
 	return s.write(ctx, "record what is served", func(ctx context.Context, tx pgx.Tx) error {
 		now, all := timestamp(time.Now()), new(pgx.Batch)
 		for _, a := range accounts {
-			all.Queue(recordServed, a.Source, text(a.Version), timestamp(a.ValidatedAt), text(a.First), now, a.Type)
+			all.Queue(recordServed, a.Source, text(a.Version), timestamp(a.ValidatedAt),
+				a.Origin.Backend, a.Origin.Reference, a.Origin.Version, text(a.First), now, a.Type)
 		}
 		return tx.SendBatch(ctx, all).Close()
 	})

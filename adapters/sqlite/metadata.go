@@ -113,7 +113,8 @@ func scanMetadata(rows *sql.Rows, err error) ([]domain.Metadata, error) {
 const recordServed = `
 UPDATE omni_secret_metadata
 SET cache_source = ?, cache_version = ?, last_validated_at = coalesce(?, last_validated_at),
-    newest_version = coalesce(newest_version, ?), updated_at = ?
+    newest_version = CASE WHEN (backend, gcp_secret_id, gcp_version_alias) = (?, ?, ?) THEN coalesce(newest_version, ?) ELSE newest_version END,
+    updated_at = ?
 WHERE secret_type = ?`
 
 // RecordServed implements ports.Metadata.
@@ -127,7 +128,9 @@ func (s *Store) RecordServed(ctx context.Context, accounts []domain.Account) err
 		defer record.Close()
 		now := timestamp(time.Now())
 		for _, a := range accounts {
-			if _, err := record.ExecContext(ctx, a.Source, text(a.Version), timestamp(a.ValidatedAt), text(a.First), now, a.Type); err != nil {
+			_, err := record.ExecContext(ctx, a.Source, text(a.Version), timestamp(a.ValidatedAt),
+				a.Origin.Backend, a.Origin.Reference, a.Origin.Version, text(a.First), now, a.Type)
+			if err != nil {
 				return fmt.Errorf("%s: %w", a.Type, err)
 			}
 		}

@@ -10,7 +10,7 @@ import (
 )
 
 const selectStanding = `
-SELECT status, coalesce(newest_version, '')
+SELECT status, coalesce(newest_version, ''), backend, gcp_secret_id, gcp_version_alias
 FROM omni_secret_metadata
 WHERE secret_type = ?`
 
@@ -32,8 +32,8 @@ VALUES (?, ?, ?, ?, ?, ?, ?)`
 // BeginRotation implements ports.Rotations.
 func (s *Store) BeginRotation(ctx context.Context, r domain.Rotation, newest string, next domain.Standing, event domain.Event) (bool, error) {
 	return s.step(ctx, "begin the rotation", func(tx *sql.Tx) (bool, error) {
-		status, counted, err := standing(ctx, tx, r.Type)
-		if err != nil || status != domain.RotationActive || counted != newest {
+		now, err := standing(ctx, tx, r.Type)
+		if err != nil || now.Status != domain.RotationActive || now.Newest != newest || now.Origin != next.Origin {
 			return false, err
 		}
 		_, err = tx.ExecContext(ctx, insertRotation, r.ID, r.Type, text(r.From), r.To, r.BegunBy.ID, r.BegunBy.Type, timestamp(r.BegunAt))
@@ -63,8 +63,8 @@ func (s *Store) EndRotation(ctx context.Context, id string, end domain.RotationE
 // RecordRotation implements ports.Rotations.
 func (s *Store) RecordRotation(ctx context.Context, newest string, next domain.Standing, rotated domain.Rotated, event domain.Event) (bool, error) {
 	return s.step(ctx, "record the rotation", func(tx *sql.Tx) (bool, error) {
-		status, counted, err := standing(ctx, tx, next.Type)
-		if err != nil || status == domain.RotationRotating || status != next.Status || counted != newest {
+		now, err := standing(ctx, tx, next.Type)
+		if err != nil || now.Status == domain.RotationRotating || now.Status != next.Status || now.Newest != newest || now.Origin != next.Origin {
 			return false, err
 		}
 		return true, stand(ctx, tx, next, rotated, event)
@@ -91,12 +91,12 @@ func changes(result sql.Result, err error) (bool, error) {
 }
 
 // standing is how the secret stands; its status is "" when it has no row.
-func standing(ctx context.Context, tx *sql.Tx, t domain.SecretType) (status domain.RotationStatus, newest string, err error) {
-	err = tx.QueryRowContext(ctx, selectStanding, t).Scan(&status, &newest)
+func standing(ctx context.Context, tx *sql.Tx, t domain.SecretType) (now domain.Standing, err error) {
+	err = tx.QueryRowContext(ctx, selectStanding, t).Scan(&now.Status, &now.Newest, &now.Origin.Backend, &now.Origin.Reference, &now.Origin.Version)
 	if errors.Is(err, sql.ErrNoRows) {
 		err = nil
 	}
-	return status, newest, err
+	return now, err
 }
 
 // stand makes next the secret's standing and stores the event; a rotation that counts closes follow-ups as well.
@@ -115,7 +115,7 @@ func stand(ctx context.Context, tx *sql.Tx, next domain.Standing, rotated domain
 }
 
 const listStandings = `
-SELECT m.secret_type, m.status, m.newest_version, m.pinned_version,
+SELECT m.secret_type, m.backend, m.gcp_secret_id, m.gcp_version_alias, m.status, m.newest_version, m.pinned_version,
        r.id, r.from_version, r.to_version, r.begun_by, r.begun_by_type, r.begun_at
 FROM omni_secret_metadata m
 LEFT JOIN omni_secret_rotations r ON r.secret_type = m.secret_type AND r.ended_at IS NULL
@@ -129,7 +129,7 @@ func (s *Store) Standings(ctx context.Context) ([]domain.Standing, error) {
 	}
 	all, err := collect(rows, func(st *domain.Standing) error {
 		r := &st.Rotation
-		err := rows.Scan(&st.Type, &st.Status, (*text)(&st.Newest), (*text)(&st.Pinned),
+		err := rows.Scan(&st.Type, &st.Origin.Backend, &st.Origin.Reference, &st.Origin.Version, &st.Status, (*text)(&st.Newest), (*text)(&st.Pinned),
 			(*text)(&r.ID), (*text)(&r.From), (*text)(&r.To), (*text)(&r.BegunBy.ID), (*text)(&r.BegunBy.Type), (*timestamp)(&r.BegunAt))
 		if r.ID != "" {
 			r.Type = st.Type

@@ -51,7 +51,11 @@ func checkBackends(ctx context.Context, c config, standings standings, progress 
 	done := 0
 	for i, e := range c.catalog {
 		fetches.Go(func() error {
-			findings[i] = opened[e.Backend].examine(ctx, e, standings[e.Type])
+			standing := standings[e.Type]
+			if standing.Origin != e.Origin() {
+				standing = domain.Standing{} // a server forgets it when it starts
+			}
+			findings[i] = opened[e.Backend].examine(ctx, e, standing)
 			mu.Lock()
 			defer mu.Unlock()
 			done++

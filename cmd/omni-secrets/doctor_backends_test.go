@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -36,12 +37,13 @@ func TestDoctorFetchesWhatIsServed(t *testing.T) {
 				return err
 			}
 			newest := latest.Version
-			first := domain.Account{Type: key, Source: localfile.Name, Version: newest, First: newest} // as a server does at its first fetch
+			origin := domain.Origin{Backend: localfile.Name, Reference: "key", Version: domain.LatestVersion}
+			first := domain.Account{Type: key, Source: localfile.Name, Version: newest, First: newest, Origin: origin} // as a server does at its first fetch
 			if err := db.RecordServed(t.Context(), []domain.Account{first}); err != nil {
 				return err
 			}
 			r := domain.Rotation{ID: "rot-1", Type: key, From: "1", To: to, BegunBy: domain.Automation, BegunAt: time.Now()}
-			standing := domain.Standing{Type: key, Status: domain.RotationActive, Newest: newest}.Begun(r)
+			standing := domain.Standing{Type: key, Origin: origin, Status: domain.RotationActive, Newest: newest}.Begun(r)
 			if _, err := db.BeginRotation(t.Context(), r, newest, standing, event(1, domain.ActionRotationBegin)); err != nil || !promote {
 				return err
 			}
@@ -71,6 +73,12 @@ func TestDoctorFetchesWhatIsServed(t *testing.T) {
 		without(t, p, "secrets/key")
 		p.examine().want(t, exitOK, "warning  backend trading_api_key: local_file has version 2, which is pinned (",
 			"; a newer one would not be noticed: not_found", "next: put the file key into OMNI_LOCAL_FILE_DIR")
+	})
+	t.Run("rotating, a secret that the catalog does not name any more", func(t *testing.T) {
+		p := rotate(t, "2", false)
+		p.write("catalog.yaml", strings.Replace(doctorCatalog, "reference: key", "reference: moved", 1))
+		p.write("secrets/moved", plaintext+"-4")
+		p.examine().want(t, exitOK, "ok       backend trading_api_key: local_file has version 2") // the year of the file that was just written
 	})
 	t.Run("rotating", func(t *testing.T) {
 		p := rotate(t, "2", false)

@@ -37,6 +37,7 @@ func RunRotations(t *testing.T, create func(t *testing.T) State) {
 		{"a rotation from elsewhere does not bring a deprecated secret back", rotationRecordedOfDeprecated},
 		{"of replicas that see the same new version one counts it", rotationRecordRace},
 		{"the first version that was seen is noted once", versionNoted},
+		{"what is decided about a secret that became another one is not stored", rotationOfAnother},
 		{"a secret that became another one forgets its versions", versionsForgotten},
 		{"a secret that became another one is not rotating any more", rotationAbandoned},
 	}
@@ -347,13 +348,42 @@ func rotationRecordRace(t *testing.T, s State) {
 func versionNoted(t *testing.T, s State) {
 	ensure(t, s, 1, row(rotated))
 	for _, version := range []string{"7", "8"} {
-		account := domain.Account{Type: rotated, Source: "gsm", Version: version, First: version}
+		account := domain.Account{Type: rotated, Source: "gsm", Version: version, First: version, Origin: row(rotated).Origin()}
 		if err := s.RecordServed(t.Context(), []domain.Account{account}); err != nil {
 			t.Fatalf("RecordServed: %v", err)
 		}
 	}
 	if got := rowOf(t, s, rotated).NewestVersion; got != "7" {
 		t.Errorf("newest version %q, want 7", got)
+	}
+}
+
+func rotationOfAnother(t *testing.T, s State) {
+	first := row(rotated)
+	first.Status = domain.RotationActive
+	ensure(t, s, 1, first)
+	for name, other := range map[string]domain.Origin{
+		"backend":   {Backend: "local_file", Reference: first.GCPSecretID, Version: first.GCPVersionAlias},
+		"reference": {Backend: first.Backend, Reference: "projects/p/secrets/former", Version: first.GCPVersionAlias},
+		"alias":     {Backend: first.Backend, Reference: first.GCPSecretID, Version: "5"},
+	} {
+		before := first.Standing()
+		before.Origin = other // as a replica of the former catalog has it
+		r := rotation(1, rotated)
+		if got, err := s.BeginRotation(t.Context(), r, before.Newest, before.Begun(r), rotationEvent(2, domain.ActionRotationBegin)); got || err != nil {
+			t.Errorf("another %s: BeginRotation: %v, %v", name, got, err)
+		}
+		if got, err := s.RecordRotation(t.Context(), before.Newest, before.Counted("43"), made, rotationEvent(3, domain.ActionRotationDetected)); got || err != nil {
+			t.Errorf("another %s: RecordRotation: %v, %v", name, got, err)
+		}
+		account := domain.Account{Type: rotated, Source: "gsm", Version: "9", First: "9", Origin: other}
+		if err := s.RecordServed(t.Context(), []domain.Account{account}); err != nil {
+			t.Errorf("another %s: RecordServed: %v", name, err)
+		}
+	}
+	wantStandings(t, s, first.Standing())
+	if n := len(storedEvents(t, s)); n != 1 {
+		t.Errorf("%d events, want 1", n)
 	}
 }
 
