@@ -108,7 +108,7 @@ func (o otherReplica) Watch(ctx context.Context, changed func()) error {
 
 func (o otherReplica) RequestRefresh(context.Context, []domain.SecretType, string) error { return nil }
 
-func (o otherReplica) RefreshRequests(context.Context, int64) ([]domain.RefreshRequest, error) {
+func (o otherReplica) RefreshRequests(context.Context) ([]domain.RefreshRequest, error) {
 	return nil, nil
 }
 

@@ -13,8 +13,8 @@ type Replicas interface {
 	// them too.
 	RequestRefresh(ctx context.Context, types []domain.SecretType, replicaID string) error
 
-	// RefreshRequests returns the last request for each secret, by whichever replica, of those numbered after.
-	RefreshRequests(ctx context.Context, after int64) ([]domain.RefreshRequest, error)
+	// RefreshRequests returns the last request for each secret, by whichever replica.
+	RefreshRequests(ctx context.Context) ([]domain.RefreshRequest, error)
 
 	// Watch calls changed within a second of every committed change to overrides, follow-ups, rotations and refresh
 	// requests, by this replica or another, and after every (re)connection, since changes may have been missed while there was

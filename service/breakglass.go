@@ -125,37 +125,74 @@ func (s *Service) ClearOverride(ctx context.Context, call Call, t domain.SecretT
 	if !ok {
 		return s.refuseUnknown(ctx, call, domain.ActionBreakGlassClear, t)
 	}
+	if err := s.followOverrides(ctx); err != nil { // what is known here may be a second old
+		s.log.WarnContext(ctx, "an override is to be ended as it is known here: the database does not tell what is open", "err", err)
+	}
 	open := sl.snapshot().override
 	if !open.ActiveAt(time.Now()) {
 		return s.noOverride(ctx, call, t)
 	}
-	return s.endOverride(ctx, call, open, domain.EndCleared)
+	ended, err := s.endOpen(ctx, call, open, domain.EndCleared)
+	switch {
+	case ended || err != nil:
+		return err
+	case sl.snapshot().override.ActiveAt(time.Now()):
+		return s.refuseClear(ctx, call, t, &domain.Error{
+			Code:       domain.CodeStateUnavailable,
+			Message:    fmt.Sprintf("somebody else changed the override of %s at the same time; look at the status and try again", t),
+			RetryAfter: time.Second,
+		})
+	default: // somebody else was faster
+		return s.noOverride(ctx, call, t)
+	}
 }
 
 func (s *Service) noOverride(ctx context.Context, call Call, t domain.SecretType) error {
-	err := &domain.Error{Code: domain.CodeNoBreakGlass, Message: fmt.Sprintf("no override of %s is active", t)}
+	return s.refuseClear(ctx, call, t, &domain.Error{Code: domain.CodeNoBreakGlass, Message: fmt.Sprintf("no override of %s is active", t)})
+}
+
+func (s *Service) refuseClear(ctx context.Context, call Call, t domain.SecretType, err *domain.Error) error {
 	e := s.event(call, domain.ActionBreakGlassClear, t, domain.ResultFailure)
 	e.ErrorCode = string(err.Code)
 	s.note(ctx, e)
 	return err
 }
 
-// endOverride ends an open override in the database and then here.
-func (s *Service) endOverride(ctx context.Context, call Call, o domain.Override, end domain.OverrideEnd) error {
+// endOpen ends an open override before its time, and reports false when somebody else has ended it. The database ends
+// none that it does not know either, as after a failover: such a one is put back first, or another replica would do so
+// afterwards.
+func (s *Service) endOpen(ctx context.Context, call Call, o domain.Override, end domain.OverrideEnd) (bool, error) {
+	if ended, err := s.endOverride(ctx, call, o, end); ended || err != nil {
+		return ended, err
+	}
+	if err := s.followOverrides(ctx); err != nil {
+		return false, s.stateUnavailable(ctx, "end the override", err)
+	}
+	if s.slots[o.Envelope.Type].snapshot().override.ID != o.ID {
+		return false, nil
+	}
+	return s.endOverride(ctx, call, o, end)
+}
+
+// endOverride ends an override in the database and then here. It reports whether it was the first to do so; otherwise one
+// that has not expired stays here, for it may be that the database does not know it.
+func (s *Service) endOverride(ctx context.Context, call Call, o domain.Override, end domain.OverrideEnd) (first bool, err error) {
 	s.overrides.Lock()
 	defer s.overrides.Unlock()
 	ending, cancel := context.WithTimeout(ctx, stateTimeout)
 	defer cancel()
-	first, err := s.cfg.Overrides.EndOverride(ending, o.ID, end, s.clearEvent(call, o, end))
+	first, err = s.cfg.Overrides.EndOverride(ending, o.ID, end, s.clearEvent(call, o, end))
 	if err != nil {
-		return s.stateUnavailable(ctx, "end the override", err)
+		return false, s.stateUnavailable(ctx, "end the override", err)
+	}
+	if !first && end != domain.EndExpired {
+		return false, nil
 	}
 	if sl, ok := s.slots[o.Envelope.Type]; ok {
-		sl.change(func(v *view) {
-			if v.override.ID == o.ID {
-				v.override, v.value = domain.Override{}, domain.Value{}
-			}
-		})
+		if sl.snapshot().override.ID == o.ID {
+			s.uncover(sl)
+			sl.change(func(v *view) { v.override, v.value = domain.Override{}, domain.Value{} })
+		}
 		s.served.add(sl)
 	} else {
 		s.delisted = slices.DeleteFunc(s.delisted, func(d domain.Override) bool { return d.ID == o.ID })
@@ -163,7 +200,15 @@ func (s *Service) endOverride(ctx context.Context, call Call, o domain.Override,
 	if first {
 		s.logCleared(ctx, call, o, end)
 	}
-	return nil
+	return first, nil
+}
+
+// uncover is for right before an override goes: a secret that has nothing to serve in its place is fetched now, since its
+// next try may be half a minute off, and a reader who finds the override gone waits for that.
+func (s *Service) uncover(sl *slot) {
+	if ok, _ := sl.servable(sl.snapshot(), time.Now()); !ok {
+		s.fetchSoon(sl)
+	}
 }
 
 func (s *Service) clearEvent(call Call, o domain.Override, end domain.OverrideEnd) domain.Event {
@@ -229,7 +274,7 @@ func (s *Service) endOverrides(ctx context.Context) error {
 			if sl, ok := s.slots[o.Envelope.Type]; ok {
 				sl.turned()
 			}
-			if err := s.endOverride(ctx, Call{}, o, domain.EndExpired); err != nil {
+			if _, err := s.endOverride(ctx, Call{}, o, domain.EndExpired); err != nil {
 				failed = err
 			}
 		}

@@ -2,6 +2,7 @@ package service_test
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -358,6 +359,10 @@ func TestEndThatAnotherReplicaWroteFirstIsNotAnnouncedHere(t *testing.T) {
 		f.at(26 * time.Minute)
 		f.wantServed(apiKey, "key-1", "gsm", false)
 		f.wantLogged(domain.AlertBreakGlassCleared, 0)
+		rows, err := f.store.ListMetadata(t.Context())
+		if err != nil || slices.ContainsFunc(rows, func(m domain.Metadata) bool { return m.CacheSource == domain.SourceBreakGlass }) {
+			t.Errorf("metadata: %+v, %v", rows, err)
+		}
 		if got := len(f.recorded(domain.ActionBreakGlassClear)); got != 1 {
 			t.Errorf("%d clear events, want 1", got)
 		}

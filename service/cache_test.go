@@ -81,6 +81,52 @@ func TestReadersOfAColdSecretShareOneFetch(t *testing.T) {
 	})
 }
 
+// A failed fetch is followed by a pause in which readers are refused; not while somebody fetches all the same.
+func TestReaderAfterAFailureSharesTheFetchUnderWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.backend.Fail("key", domain.ReasonUnavailable)
+		defer f.run()()
+		f.at(20 * time.Second)
+		_, err := f.read(apiKey)
+		f.wantCode(err, domain.CodeSecretUnavailable)
+		calls := f.backend.Calls("key")
+		f.backend.Recover("key")
+		release := f.backend.Hold("key")
+		go func() { _, _ = f.Refresh(t.Context(), cacher, apiKey) }()
+		synctest.Wait()
+		time.AfterFunc(100*time.Millisecond, release)
+		f.wantServed(apiKey, "key-1", "gsm", false)
+		f.wantCalls("key", calls+1)
+	})
+}
+
+// Nor does a reader wait for a place among the fetches of the background.
+func TestReaderBeginsTheFetchThatIsDue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.backend.Fail("key", domain.ReasonUnavailable)
+		for i := range service.MaxConcurrentFetches {
+			name := fmt.Sprintf("slow_%d", i)
+			f.config.Catalog = append(f.config.Catalog, domain.Entry{Type: domain.SecretType(name), Backend: "gsm", Reference: name, Version: domain.LatestVersion, Owner: "o", RotationMonths: 12})
+			f.backend.Set(name, "v")
+		}
+		f.build()
+		defer f.run()()
+		f.apply("injected", 25*time.Minute)
+		f.at(4*time.Minute - time.Second)
+		for i := range service.MaxConcurrentFetches {
+			f.backend.Hold(fmt.Sprintf("slow_%d", i))
+		}
+		f.at(4*time.Minute + time.Second/2) // they take all places; the next try of the key is half a second off
+		f.backend.Recover("key")
+		if err := f.ClearOverride(t.Context(), operator, apiKey); err != nil {
+			t.Fatal(err)
+		}
+		f.wantServed(apiKey, "key-1", "gsm", false)
+	})
+}
+
 func TestReaderOfAColdSecretGivesUpWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)

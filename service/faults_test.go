@@ -101,6 +101,79 @@ func TestOverrideThatCannotBePutBackIsServedToItsEnd(t *testing.T) {
 	})
 }
 
+// An override that is ended in a database which does not know it is put back first, or another replica would do that.
+func TestEndOfAnOverrideThatTheDatabaseDoesNotKnow(t *testing.T) {
+	for name, end := range map[string]func(*fixture) error{"clear": clearOn, "refresh": askedOn} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a, b := newReplicas(t)
+				hearsA, hearsB := late(a), late(b)
+				defer a.run()()
+				defer b.run()()
+				o := a.apply("injected", 25*time.Minute)
+				synctest.Wait()
+				uncoverA, uncoverB := hearsA.cover(), hearsB.cover()
+				a.store.FailOver(memory.New())
+				if err := end(a); err != nil {
+					t.Fatal(err)
+				}
+				a.wantServed(apiKey, "key-1", "gsm", false)
+				uncoverB()
+				synctest.Wait()
+				uncoverA()
+				synctest.Wait()
+				a.wantServed(apiKey, "key-1", "gsm", false)
+				b.wantServed(apiKey, "key-1", "gsm", false)
+				if clears := a.recorded(domain.ActionBreakGlassClear); len(clears) != 1 || clears[0].Version != o.ID || clears[0].Actor == domain.Automation {
+					t.Errorf("clear events: %+v", clears)
+				}
+			})
+		})
+	}
+}
+
+// A database that was restored, or is empty, numbers refresh requests anew.
+func TestRefreshIsFollowedAfterAFailover(t *testing.T) {
+	for _, c := range []struct {
+		name          string
+		before, there int // how many requests there were, and how many of them the other database has
+	}{
+		{"to a database that is empty", 1, 0},
+		{"to one that lags behind", 5, 2},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a, b := newReplicas(t)
+				apart(b)
+				defer a.run()()
+				defer b.run()()
+				standby := memory.New()
+				for i := range c.before {
+					if err := askedOn(a); err != nil {
+						t.Fatal(err)
+					}
+					if i < c.there {
+						if err := standby.RequestRefresh(t.Context(), []domain.SecretType{apiKey}, "a"); err != nil {
+							t.Fatal(err)
+						}
+					}
+				}
+				a.at(time.Second)
+				a.store.FailOver(standby)
+				a.at(2 * time.Second)
+				a.store.FailWith(nil) // look once more: the rows that the standby lacked are there by now
+				a.at(10 * time.Second)
+				calls := b.backend.Calls("key")
+				if err := askedOn(a); err != nil {
+					t.Fatal(err)
+				}
+				a.at(11 * time.Second)
+				b.wantCalls("key", calls+1)
+			})
+		})
+	}
+}
+
 func TestOverrideThatEndedElsewhereIsNotPutBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := newReplicas(t)

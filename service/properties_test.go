@@ -35,6 +35,7 @@ func TestCacheAndOverridesFollowTheModel(t *testing.T) {
 				"apply, refused":   w.applyRefused,
 				"clear":            w.clear,
 				"refresh":          w.refresh,
+				"not heard of yet": w.unheard,
 				"restart":          w.restart,
 				"at the same time": w.race,
 			})
@@ -107,7 +108,10 @@ func (w *world) envelope(ttl time.Duration) domain.Envelope {
 }
 
 func (w *world) apply(t *rapid.T) {
-	r := w.anyReplica(t)
+	w.applyOn(t, w.anyReplica(t))
+}
+
+func (w *world) applyOn(t *rapid.T, r *replica) {
 	ttl := rapid.SampledFrom([]time.Duration{time.Millisecond, time.Second, 4 * time.Minute, 25 * time.Minute, 30 * time.Minute}).Draw(t, "ttl")
 	e := w.envelope(ttl)
 	until := time.Now().Add(ttl)
@@ -165,8 +169,9 @@ func (w *world) applyRefused(t *rapid.T) {
 	}
 }
 
-func (w *world) clear(t *rapid.T) {
-	r := w.anyReplica(t)
+func (w *world) clear(t *rapid.T) { w.clearOn(t, w.anyReplica(t)) }
+
+func (w *world) clearOn(t *rapid.T, r *replica) {
 	var err error
 	w.besideReaders(r, func() { err = r.ClearOverride(t.Context(), operator, apiKey) }, func() {
 		switch {
@@ -185,18 +190,27 @@ func (w *world) clear(t *rapid.T) {
 	})
 }
 
-func (w *world) refresh(t *rapid.T) {
-	r := w.anyReplica(t)
+func (w *world) refresh(t *rapid.T) { w.refreshOn(t, w.anyReplica(t)) }
+
+func (w *world) refreshOn(t *rapid.T, r *replica) {
 	of := rapid.SampledFrom([]domain.SecretType{"", apiKey}).Draw(t, "of")
-	before := len(r.backend.history())
+	before := make(map[*replica]int)
+	for _, each := range w.replicas {
+		before[each] = len(each.backend.history())
+	}
 	var err error
 	w.besideReaders(r, func() { _, err = r.Refresh(t.Context(), cacher, of) }, func() {
 		h := r.backend.history()
-		if len(h) == before {
+		if len(h) == before[r] {
 			w.t.Fatalf("a refresh on %s asked no backend", r)
 		}
 		last := h[len(h)-1]
 		failed := last.failure
+		for _, other := range w.replicas {
+			if failed == "" && !w.gone && !other.deaf && len(other.backend.history()) == before[other] {
+				w.t.Fatalf("%s did not follow a refresh on %s", other, r)
+			}
+		}
 		if failed == "" && w.open.id != "" {
 			if w.gone {
 				failed = domain.ReasonInternal // the override stays
@@ -218,6 +232,28 @@ func (w *world) refresh(t *rapid.T) {
 		}
 		w.expectJournaled(r, e)
 	})
+}
+
+// unheard has an override applied, and at once ended by the other replica, which has not heard of it.
+func (w *world) unheard(t *rapid.T) {
+	on := w.anyReplica(t)
+	for _, other := range w.replicas {
+		if other == on {
+			continue
+		}
+		synctest.Wait()
+		uncover := other.hears.cover()
+		other.deaf = true
+		w.applyOn(t, on)
+		if rapid.Bool().Draw(t, "by a refresh") {
+			w.refreshOn(t, other)
+		} else {
+			w.clearOn(t, other)
+		}
+		uncover()
+		other.deaf = false
+		synctest.Wait()
+	}
 }
 
 func (w *world) restart(t *rapid.T) {

@@ -140,7 +140,7 @@ func TestPromoteHealsTheOtherReplica(t *testing.T) {
 type overtaken struct {
 	*memory.Store
 
-	duringBegin, duringRecord, duringList, afterStandings func()
+	duringBegin, duringRecord, duringList, duringEnd, afterStandings func()
 
 	deaf atomic.Bool // takes no account of what is served
 }
@@ -175,6 +175,14 @@ func (o *overtaken) BeginRotation(ctx context.Context, r domain.Rotation, newest
 		during()
 	}
 	return o.Store.BeginRotation(ctx, r, newest, next, e)
+}
+
+func (o *overtaken) EndOverride(ctx context.Context, id string, end domain.OverrideEnd, e domain.Event) (bool, error) {
+	if during := o.duringEnd; during != nil {
+		o.duringEnd = nil
+		during()
+	}
+	return o.Store.EndOverride(ctx, id, end, e)
 }
 
 func (o *overtaken) ListMetadata(ctx context.Context) ([]domain.Metadata, error) {
@@ -486,4 +494,63 @@ func TestNamedVersionAfterARestartIsNoRotation(t *testing.T) {
 		f.at(2 * time.Hour)
 		f.wantSteps(domain.ActionRotationDetected, "success of-3")
 	})
+}
+
+// elsewhere is an event of another replica.
+func elsewhere(action domain.Action) domain.Event {
+	return domain.Event{ID: domain.EventID{Start: 7, Seq: 1}, Type: apiKey, Action: action, Actor: domain.Automation, Result: domain.ResultSuccess, RecordedAt: time.Now()}
+}
+
+// A clear that comes too late says what it found, not that it ended something.
+func TestClearIsOvertaken(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		// first is what another replica does between the look and the end
+		first func(t *testing.T, o *overtaken, open domain.Override)
+		want  domain.Code
+		again domain.Code // of the next try
+	}{
+		{"by the end", func(t *testing.T, o *overtaken, open domain.Override) {
+			if ended, err := o.Store.EndOverride(t.Context(), open.ID, domain.EndCleared, elsewhere(domain.ActionBreakGlassClear)); !ended || err != nil {
+				t.Error(ended, err)
+			}
+		}, domain.CodeNoBreakGlass, domain.CodeNoBreakGlass},
+		{"by the next override", func(t *testing.T, o *overtaken, _ domain.Override) {
+			now := time.Now()
+			next := domain.Override{
+				ID: "bg-next", Envelope: seal(apiKey, "next", 20*time.Minute), Digest: "next", ExpiresAt: now.Add(20 * time.Minute), AppliedAt: now,
+			}
+			if err := o.Store.ApplyOverride(t.Context(), next, elsewhere(domain.ActionBreakGlassApply), func(domain.Override) domain.Event {
+				e := elsewhere(domain.ActionBreakGlassClear)
+				e.ID.Seq++
+				return e
+			}); err != nil {
+				t.Error(err)
+			}
+		}, domain.CodeStateUnavailable, ""},
+		{"after the database did not know it, by the end", func(t *testing.T, o *overtaken, open domain.Override) {
+			o.Store.FailOver(memory.New())
+			o.duringEnd = func() {
+				if ended, err := o.Store.EndOverride(t.Context(), open.ID, domain.EndCleared, elsewhere(domain.ActionBreakGlassClear)); !ended || err != nil {
+					t.Error(ended, err)
+				}
+			}
+		}, domain.CodeStateUnavailable, domain.CodeNoBreakGlass},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f, o := overtakenFixture(t)
+				defer f.run()()
+				open := f.apply("injected", 25*time.Minute)
+				o.duringEnd = func() { c.first(t, o, open) }
+				if e := f.wantCode(clearOn(f), c.want); (c.want == domain.CodeStateUnavailable) != (e.RetryAfter > 0) {
+					t.Errorf("Retry-After: %v", e.RetryAfter)
+				}
+				if err := clearOn(f); c.again == "" && err != nil || c.again != "" && domain.AsError(err).Code != c.again {
+					t.Errorf("again: %v, want %q", err, c.again)
+				}
+				f.wantServed(apiKey, "key-1", "gsm", false)
+			})
+		})
+	}
 }

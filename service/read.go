@@ -70,10 +70,14 @@ func (s *Service) recordRead(ctx context.Context, call Call, served domain.Serve
 	return nil
 }
 
-// awaitFetch waits for the fetch of a secret that has no value, unless one failed a moment ago.
+// awaitFetch waits for the fetch of a secret that has no value; in the pause after one that failed there is none to wait
+// for. One that failed may be followed at once by another that was asked for meanwhile.
 func (s *Service) awaitFetch(ctx context.Context, sl *slot) (domain.Served, error) {
-	if st := sl.snapshot().state; st.Failures == 0 || !time.Now().Before(st.NextFetch) {
-		f := s.joinFetch(sl)
+	for range 2 {
+		f := s.fetchOfNow(sl)
+		if f == nil {
+			break
+		}
 		select {
 		case <-f.done:
 		case <-ctx.Done():
@@ -84,6 +88,17 @@ func (s *Service) awaitFetch(ctx context.Context, sl *slot) (domain.Served, erro
 		}
 	}
 	return domain.Served{}, s.unavailable(sl, "")
+}
+
+// fetchOfNow is the fetch that is under way, or one that is begun because it is due; nil when there is neither.
+func (s *Service) fetchOfNow(sl *slot) *flight {
+	sl.mu.Lock()
+	f := sl.flight
+	sl.mu.Unlock()
+	if f == nil && !s.schedule.waits(sl, time.Now()) {
+		f = s.joinFetch(sl)
+	}
+	return f
 }
 
 func (s *Service) unavailable(sl *slot, why string) error {

@@ -45,18 +45,17 @@ func (s *Service) Refresh(ctx context.Context, call Call, t domain.SecretType) (
 		slots = []*slot{sl}
 	}
 
+	open := s.openElsewhere(ctx)
 	outcomes := make([]refreshOutcome, len(slots))
 	var work errgroup.Group
 	work.SetLimit(MaxConcurrentFetches)
 	for i, sl := range slots {
 		work.Go(func() error {
-			outcomes[i] = s.refresh(ctx, call, sl)
+			outcomes[i] = s.refresh(ctx, call, sl, open[sl.entry.Type])
 			return outcomes[i].unaudited
 		})
 	}
-	if err := work.Wait(); err != nil {
-		return Refreshed{}, err
-	}
+	unaudited := work.Wait()
 
 	var r Refreshed
 	for i, sl := range slots {
@@ -67,6 +66,9 @@ func (s *Service) Refresh(ctx context.Context, call Call, t domain.SecretType) (
 		}
 	}
 	s.announceRefresh(ctx, r.Types)
+	if unaudited != nil {
+		return Refreshed{}, unaudited
+	}
 	if len(r.Types) == 0 {
 		return r, &domain.Error{
 			Code:       domain.CodeRefreshFailed,
@@ -101,13 +103,33 @@ type refreshOutcome struct {
 	unaudited error
 }
 
-// refresh fetches one secret and ends the override that was open when it began.
-func (s *Service) refresh(ctx context.Context, call Call, sl *slot) refreshOutcome {
+// openElsewhere lists the overrides that are open by what the database says: other replicas may have applied some that are
+// not known here yet. It does not wait for those that change overrides, since a refresh must not when the database hangs.
+func (s *Service) openElsewhere(ctx context.Context) map[domain.SecretType]domain.Override {
+	ctx, cancel := context.WithTimeout(ctx, stateTimeout)
+	defer cancel()
+	list, err := s.cfg.Overrides.OpenOverrides(ctx)
+	if err != nil {
+		s.log.WarnContext(ctx, "a refresh ends no override that another replica applied a moment before: the database does not tell what is open", "err", err)
+	}
+	open := make(map[domain.SecretType]domain.Override, len(list))
+	for _, o := range list {
+		open[o.Envelope.Type] = o
+	}
+	return open
+}
+
+// refresh fetches one secret and ends what was open when it began: the override that is known here, and the one that the
+// database says is open, if that is another one.
+func (s *Service) refresh(ctx context.Context, call Call, sl *slot, there domain.Override) refreshOutcome {
 	began := time.Now()
-	open := sl.snapshot().override
+	here := sl.snapshot().override
 	err := s.fetchAnew(ctx, sl)
-	if err == nil && open.ID != "" {
-		err = s.endOverride(ctx, call, open, domain.EndRefreshed)
+	if err == nil && here.ID != "" {
+		_, err = s.endOpen(ctx, call, here, domain.EndRefreshed)
+	}
+	if err == nil && there.ID != "" && there.ID != here.ID {
+		_, err = s.endOpen(ctx, call, there, domain.EndRefreshed)
 	}
 
 	e := s.event(call, domain.ActionCacheRefresh, sl.entry.Type, domain.ResultSuccess)

@@ -63,6 +63,9 @@ func (s *Service) followOverrides(ctx context.Context) error {
 		}
 		value := s.reopen(ctx, there)
 		there = there.Held(time.Now())
+		if here.ID != "" && value.IsZero() {
+			s.uncover(sl)
+		}
 		sl.change(func(v *view) { v.override, v.value = there, value })
 		s.served.add(sl)
 		if here.ID != "" {
@@ -165,25 +168,29 @@ func (s *Service) skipRefreshRequests(ctx context.Context) error {
 	if s.cfg.Replicas == nil {
 		return nil
 	}
-	requests, err := s.cfg.Replicas.RefreshRequests(ctx, 0)
+	requests, err := s.cfg.Replicas.RefreshRequests(ctx)
 	for _, r := range requests {
-		s.refreshed = max(s.refreshed, r.Seq)
+		s.refreshed[r.Type] = r
 	}
 	return err
 }
 
+// followRefreshRequests goes by what is other than the last time, not by the numbers alone: a database that was restored, or
+// failed over to, gives lower ones.
 func (s *Service) followRefreshRequests(ctx context.Context) error {
 	asking, cancel := context.WithTimeout(ctx, stateTimeout)
 	defer cancel()
-	requests, err := s.cfg.Replicas.RefreshRequests(asking, s.refreshed)
+	requests, err := s.cfg.Replicas.RefreshRequests(asking)
 	if err != nil {
 		return err
 	}
+	last := make(map[domain.SecretType]domain.RefreshRequest, len(requests))
 	for _, r := range requests {
-		s.refreshed = max(s.refreshed, r.Seq)
-		if sl, ok := s.slots[r.Type]; ok && r.ReplicaID != s.cfg.ReplicaID {
+		last[r.Type] = r
+		if sl, ok := s.slots[r.Type]; ok && r != s.refreshed[r.Type] && r.ReplicaID != s.cfg.ReplicaID {
 			s.fetchSoon(sl)
 		}
 	}
+	s.refreshed = last
 	return nil
 }

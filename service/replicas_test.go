@@ -2,6 +2,7 @@ package service_test
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,6 +30,40 @@ func newReplicas(t *testing.T) (a, b *fixture) {
 	backend.Set("hook", "hook-1")
 	a.store, b.store, a.backend, b.backend = store, store, backend, backend
 	return a, b
+}
+
+// hearing is what a replica hears of the others, as late as the test wants.
+type hearing struct {
+	ports.Replicas
+	covered atomic.Pointer[chan struct{}] // closed when it hears again
+}
+
+func (h *hearing) Watch(ctx context.Context, changed func()) error {
+	return h.Replicas.Watch(ctx, func() {
+		if covered := h.covered.Load(); covered != nil {
+			select {
+			case <-*covered:
+			case <-ctx.Done():
+				return
+			}
+		}
+		changed()
+	})
+}
+
+// cover keeps from the replica what the others do, until uncover.
+func (h *hearing) cover() (uncover func()) {
+	covered := make(chan struct{})
+	h.covered.Store(&covered)
+	return func() { close(covered) }
+}
+
+// late makes the replica one whose hearing can be covered, before it runs.
+func late(f *fixture) *hearing {
+	h := &hearing{Replicas: f.config.Replicas}
+	f.config.Replicas = h
+	f.build()
+	return h
 }
 
 func TestOverrideReachesEveryReplica(t *testing.T) {
@@ -133,6 +168,161 @@ func TestReplicaCatchesUpAfterADatabaseOutage(t *testing.T) {
 		synctest.Wait()
 		b.wantServed(apiKey, "key-1", "gsm", false)
 		stop()
+	})
+}
+
+// A replica learns of an override within a second. Until then it ends it all the same when it is told to.
+func TestEndWhereTheOverrideIsNotKnownYet(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		end  func(f *fixture) error
+		want domain.OverrideEnd
+	}{{"clear", clearOn, domain.EndCleared}, {"refresh", askedOn, domain.EndRefreshed}} {
+		for _, known := range []bool{false, true} {
+			name := c.name
+			if known {
+				name += ", the one before is known"
+			}
+			t.Run(name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					a, b := newReplicas(t)
+					hears := late(b)
+					defer a.run()()
+					defer b.run()()
+					if known {
+						a.apply("one", 25*time.Minute)
+						synctest.Wait()
+						b.wantServed(apiKey, "one", domain.SourceBreakGlass, false)
+					}
+					uncover := hears.cover()
+					o := a.apply("two", 25*time.Minute)
+					if err := c.end(b); err != nil {
+						t.Fatal(err)
+					}
+					b.wantServed(apiKey, "key-1", "gsm", false)
+					uncover()
+					synctest.Wait()
+					a.wantServed(apiKey, "key-1", "gsm", false)
+					b.wantServed(apiKey, "key-1", "gsm", false)
+					clears := b.recorded(domain.ActionBreakGlassClear)
+					if e := clears[len(clears)-1]; e.Version != o.ID || e.Reason != string(c.want) || e.ReplicaID != "b" {
+						t.Errorf("the last clear event: %+v", e)
+					}
+				})
+			})
+		}
+	}
+}
+
+func clearOn(f *fixture) error { return f.ClearOverride(f.t.Context(), operator, apiKey) }
+
+func askedOn(f *fixture) error {
+	_, err := f.Refresh(f.t.Context(), cacher, apiKey)
+	return err
+}
+
+// What another replica ended a moment before is not ended twice, and nobody is told that it was.
+func TestClearWhereTheEndIsNotKnownYet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := newReplicas(t)
+		hears := late(b)
+		defer a.run()()
+		defer b.run()()
+		a.apply("injected", 25*time.Minute)
+		synctest.Wait()
+		uncover := hears.cover()
+		defer uncover()
+		if err := clearOn(a); err != nil {
+			t.Fatal(err)
+		}
+		b.wantCode(clearOn(b), domain.CodeNoBreakGlass)
+		b.wantServed(apiKey, "key-1", "gsm", false)
+	})
+}
+
+// Secret Manager is back and one replica is asked to refresh: the other one, whose next fetch is half a minute off, has
+// nothing under the override that ends.
+func TestEndOfAnOverrideLeavesNoReplicaWithoutAValue(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		end  func(f *fixture) error
+	}{
+		{"clear", clearOn},
+		{"refresh", askedOn},
+		{"refresh of all", func(f *fixture) error {
+			_, err := f.Refresh(f.t.Context(), cacher, "")
+			return err
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a, b := newReplicas(t)
+				defer a.run()()
+				defer b.run()()
+				a.backend.Fail("key", domain.ReasonUnavailable)
+				a.at(40 * time.Minute)
+				a.apply("injected", 25*time.Minute)
+				synctest.Wait()
+				b.wantServed(apiKey, "injected", domain.SourceBreakGlass, false)
+				a.at(40*time.Minute + 20*time.Second)
+				a.backend.Recover("key")
+				a.backend.SetDelay("key", 50*time.Millisecond)
+				a.backend.SetDelay("hook", 3*time.Second) // the slowest of the catalog
+				done := make(chan error, 1)
+				go func() { done <- c.end(a) }()
+				for range 500 {
+					time.Sleep(10 * time.Millisecond) //nolint:forbidigo // simulated: in a bubble
+					synctest.Wait()
+					for _, f := range []*fixture{a, b} {
+						if _, err := f.read(apiKey); err != nil {
+							t.Fatalf("after %v: read of %s: %v", time.Since(f.start), f.config.ReplicaID, err)
+						}
+					}
+				}
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
+				b.wantServed(apiKey, "key-1", "gsm", false)
+			})
+		})
+	}
+}
+
+// The fetch that is under way when the override ends may have begun too early: readers wait for the one after it, too.
+func TestEndOfAnOverrideDuringAFetchThatFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := newReplicas(t)
+		apart(b)
+		defer a.run()()
+		b.backend.Fail("key", domain.ReasonUnavailable)
+		defer b.run()()
+		b.at(20 * time.Second)
+		a.apply("injected", 25*time.Minute)
+		synctest.Wait()
+		b.backend.SetDelay("key", time.Second)
+		go func() { _ = askedOn(b) }()
+		synctest.Wait()
+		b.backend.SetDelay("key", 50*time.Millisecond)
+		time.AfterFunc(time.Second+10*time.Millisecond, func() { b.backend.Recover("key") })
+		if err := clearOn(a); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		b.wantServed(apiKey, "key-1", "gsm", false)
+	})
+}
+
+// The others follow what was done, audited or not.
+func TestRefreshThatCannotBeAuditedReachesEveryReplica(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := newReplicas(t)
+		apart(b)
+		defer a.run()()
+		defer b.run()()
+		a.journal.FailWith(ports.ErrJournalFull)
+		a.wantCode(askedOn(a), domain.CodeAuditUnavailable)
+		synctest.Wait()
+		b.wantCalls("key", 2)
 	})
 }
 

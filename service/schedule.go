@@ -34,6 +34,13 @@ func (q *schedule) set(sl *slot, at time.Time) {
 	}
 }
 
+// waits reports whether the slot's next fetch is yet to come.
+func (q *schedule) waits(sl *slot, now time.Time) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return sl.position >= 0 && sl.due.After(now)
+}
+
 // next takes the first slot off when its time has come; otherwise it tells how long that will be.
 func (q *schedule) next(now time.Time) (*slot, time.Duration) {
 	q.mu.Lock()

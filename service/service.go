@@ -79,7 +79,7 @@ type Service struct {
 
 	checkpoints checkpoints
 
-	refreshed int64 // Seq of the last refresh request that was followed
+	refreshed map[domain.SecretType]domain.RefreshRequest // the refresh requests that there were when they were followed last
 
 	refreshes, applies, failed *limit
 
@@ -115,6 +115,7 @@ func New(cfg Config) (*Service, error) {
 		expiries: make(chan struct{}, 1),
 		life:     life, endLife: endLife,
 		tried:     make(chan struct{}),
+		refreshed: make(map[domain.SecretType]domain.RefreshRequest),
 		rotations: newRotationMonitor(),
 
 		checkpoints: checkpoints{signed: make(map[domain.ChainID]domain.Checkpoint)},

@@ -37,6 +37,8 @@ type replica struct {
 	*service.Service
 	id      string
 	config  service.Config
+	hears   *hearing
+	deaf    bool // it does not hear what the other one does
 	backend *witness
 	journal *memory.Journal
 	full    bool // its journal takes nothing
@@ -82,13 +84,13 @@ func newWorld(t *rapid.T) *world {
 	w.backend.Set("key", "key-1")
 	jobs := memory.NewAlone()
 	for _, id := range []string{"a", "b"} {
-		r := &replica{id: id, backend: &witness{Backend: w.backend}, journal: memory.NewJournal()}
+		r := &replica{id: id, backend: &witness{Backend: w.backend}, journal: memory.NewJournal(), hears: &hearing{Replicas: w.store}}
 		r.config = service.Config{
 			Catalog: domain.Catalog{{Type: apiKey, Backend: "gsm", Reference: "key", Version: domain.LatestVersion, Owner: "Security Engineering", RotationMonths: 12}},
 			Policy:  domain.DefaultCachePolicy(), Environment: "test", ReplicaID: id,
 			Backends: map[string]ports.SecretBackend{"gsm": r.backend},
 			Metadata: w.store, Overrides: w.store, Rotations: w.store, FollowUps: w.store, Audit: w.store,
-			Journal: r.journal, Drain: r.journal, Replicas: w.store, Leadership: jobs,
+			Journal: r.journal, Drain: r.journal, Replicas: r.hears, Leadership: jobs,
 			Envelopes: plainEnvelopes{}, Meter: memory.NewMeter(), Logger: slog.New(slog.DiscardHandler),
 			Spread: func() float64 { return 0 },
 		}
@@ -194,6 +196,9 @@ func (w *world) besideReaders(on *replica, do, account func()) {
 	}
 	var outcomes []*outcome
 	for _, r := range append(w.replicas, w.replicas...) {
+		if r.deaf {
+			continue // what it serves is what there was
+		}
 		h := r.backend.history()
 		o := &outcome{of: r, may: []answer{w.open.reads(h, now)}}
 		if on != nil && on != r {

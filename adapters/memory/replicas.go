@@ -2,6 +2,8 @@ package memory
 
 import (
 	"context"
+	"maps"
+	"slices"
 
 	"github.com/apex-tradebill/omni-secrets/domain"
 )
@@ -22,19 +24,13 @@ func (s *Store) RequestRefresh(ctx context.Context, types []domain.SecretType, r
 }
 
 // RefreshRequests implements ports.Replicas.
-func (s *Store) RefreshRequests(ctx context.Context, after int64) ([]domain.RefreshRequest, error) {
+func (s *Store) RefreshRequests(ctx context.Context) ([]domain.RefreshRequest, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.outage.check(ctx); err != nil {
 		return nil, err
 	}
-	var list []domain.RefreshRequest
-	for _, r := range s.requests {
-		if r.Seq > after {
-			list = append(list, r)
-		}
-	}
-	return list, nil
+	return slices.Collect(maps.Values(s.requests)), nil
 }
 
 // Watch implements ports.Replicas. The end of an outage counts as a reconnection.

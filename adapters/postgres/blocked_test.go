@@ -78,7 +78,7 @@ func TestRefreshRequestsAreCommittedInTheOrderOfTheirNumbers(t *testing.T) {
 	if err != nil {
 		t.Fatalf("RequestRefresh: %v", err)
 	}
-	got, err := s.RefreshRequests(t.Context(), 0)
+	got, err := s.RefreshRequests(t.Context())
 	if err != nil || len(got) != 2 || got[0].Seq >= got[1].Seq {
 		t.Errorf("requests: %+v, %v, want b after a", got, err)
 	}

@@ -8,8 +8,8 @@ import (
 	"github.com/apex-tradebill/omni-secrets/domain"
 )
 
-// Numbers must be seen in their order: a replica that has seen 6 does not look for 5. Hence one transaction at
-// a time takes numbers, until it is committed.
+// One transaction at a time, so that two of them do not wait for each other's secrets, and numbers are committed in their
+// order: replicas of earlier versions look for those above the last one that they saw.
 const lockRequesting = `SELECT pg_advisory_xact_lock($1, $2)`
 
 const requestRefresh = `
@@ -40,12 +40,11 @@ func (s *Store) RequestRefresh(ctx context.Context, types []domain.SecretType, r
 const refreshRequests = `
 SELECT secret_type, replica_id, seq
 FROM omni_secret_refresh_requests
-WHERE seq > $1
 ORDER BY secret_type`
 
 // RefreshRequests implements ports.Replicas. They are ordered by type.
-func (s *Store) RefreshRequests(ctx context.Context, after int64) ([]domain.RefreshRequest, error) {
+func (s *Store) RefreshRequests(ctx context.Context) ([]domain.RefreshRequest, error) {
 	return read(ctx, s, "list refresh requests", func(row pgx.Row, r *domain.RefreshRequest) error {
 		return row.Scan(&r.Type, &r.ReplicaID, &r.Seq)
-	}, refreshRequests, after)
+	}, refreshRequests)
 }

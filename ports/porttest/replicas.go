@@ -38,7 +38,6 @@ func RunReplicas(t *testing.T, create func(t *testing.T) []Replica) {
 		{"a request names the secret and the replica, and every replica has it", requestSeen},
 		{"the last request for a secret counts, with a greater number", requestAgain},
 		{"the number grows from secret to secret", requestNumbers},
-		{"requests up to a number are left out", requestsAfter},
 		{"a secret that is asked for twice in one request is there once", requestTwice},
 		{"a request for nothing changes nothing", requestNothing},
 		{"of concurrent requests each secret keeps one", requestRace},
@@ -71,7 +70,7 @@ func request(t *testing.T, r Replica, replicaID string, types ...domain.SecretTy
 
 func requests(t *testing.T, r Replica) map[domain.SecretType]domain.RefreshRequest {
 	t.Helper()
-	all, err := r.RefreshRequests(t.Context(), 0)
+	all, err := r.RefreshRequests(t.Context())
 	if err != nil {
 		t.Fatalf("RefreshRequests: %v", err)
 	}
@@ -126,19 +125,6 @@ func requestNumbers(t *testing.T, all []Replica) {
 			t.Errorf("number %d follows %d", seq, last)
 		}
 		last = seq
-	}
-}
-
-func requestsAfter(t *testing.T, all []Replica) {
-	request(t, all[0], "replica-a", "trading_api_key", "webhook_shared_secret")
-	request(t, all[0], "replica-a", "trading_api_key")
-	seen := requests(t, all[0])
-	for after, want := range map[int64]int{
-		seen["webhook_shared_secret"].Seq - 1: 2, seen["webhook_shared_secret"].Seq: 1, seen["trading_api_key"].Seq: 0,
-	} {
-		if got, err := all[1].RefreshRequests(t.Context(), after); err != nil || len(got) != want {
-			t.Errorf("after %d of %v: %v, %v; want %d", after, seen, got, err, want)
-		}
 	}
 }
 
