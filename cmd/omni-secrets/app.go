@@ -80,7 +80,7 @@ func newApp(ctx context.Context, c config, log *slog.Logger) (_ *app, err error)
 			err = errors.Join(err, a.Close())
 		}
 	}()
-	store, err := openDatabase(ctx, c.DatabaseURL, log)
+	store, err := openMigrated(ctx, c.DatabaseURL, log)
 	if err != nil {
 		return nil, err
 	}

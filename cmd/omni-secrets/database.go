@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
 	"strings"
 	"time"
 
@@ -53,12 +55,43 @@ func isPostgres(url string) bool {
 	return strings.HasPrefix(url, "postgres://") || strings.HasPrefix(url, "postgresql://")
 }
 
-// openDatabase opens what url names. A PostgreSQL server need not answer yet.
+// openDatabase opens what url names, and makes a SQLite file that is not there. A PostgreSQL server need not answer yet.
 func openDatabase(ctx context.Context, url string, log *slog.Logger) (database, error) {
 	if isPostgres(url) {
 		return postgres.Open(ctx, url, log)
 	}
 	return sqlite.Open(ctx, strings.TrimPrefix(url, "sqlite:"))
+}
+
+// openMigrated is openDatabase for who cannot use an empty database: a SQLite file must be there.
+func openMigrated(ctx context.Context, url string, log *slog.Logger) (database, error) {
+	if err := checkDatabaseFile(url); err != nil {
+		return nil, err
+	}
+	return openDatabase(ctx, url, log)
+}
+
+// openToLook opens what url names to read from it. It makes and changes no SQLite file.
+func openToLook(ctx context.Context, url string, log *slog.Logger) (database, error) {
+	if isPostgres(url) {
+		return postgres.Open(ctx, url, log)
+	}
+	if err := checkDatabaseFile(url); err != nil {
+		return nil, err
+	}
+	return sqlite.Inspect(ctx, strings.TrimPrefix(url, "sqlite:"))
+}
+
+// checkDatabaseFile refuses a SQLite file that is not there: its path may be a slip.
+func checkDatabaseFile(url string) error {
+	if isPostgres(url) {
+		return nil
+	}
+	path := strings.TrimPrefix(url, "sqlite:")
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return failuref("there is no database file %s", path).try("check the path in DATABASE_URL; 'omni-secrets migrate up' makes the file")
 }
 
 // cooperation is how the processes on db divide and share their work. A SQLite file has one process.

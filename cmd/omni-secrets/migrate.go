@@ -32,25 +32,32 @@ beforehand which would be applied.
 With PostgreSQL the login must own those tables; run roles.sql again afterwards, for the rights on new ones.`,
 			Example: `  DATABASE_URL=sqlite:/var/lib/omni-secrets/state.db omni-secrets migrate up`,
 			Args:    noArguments,
-			RunE:    func(cmd *cobra.Command, _ []string) error { return withDatabase(cmd.Context(), s, s.migrateUp) },
+			RunE: func(cmd *cobra.Command, _ []string) error {
+				return withDatabase(cmd.Context(), s, openDatabase, s.migrateUp)
+			},
 		},
 		&cobra.Command{
 			Use: "status", Short: "List the migrations and which are applied",
 			Args: noArguments,
-			RunE: func(cmd *cobra.Command, _ []string) error { return withDatabase(cmd.Context(), s, s.migrateStatus) },
+			RunE: func(cmd *cobra.Command, _ []string) error {
+				return withDatabase(cmd.Context(), s, openToLook, s.migrateStatus)
+			},
 		},
 	)
 	return cmd
 }
 
 // withDatabase opens the database that DATABASE_URL names for f, as soon as it answers.
-func withDatabase(ctx context.Context, s *streams, f func(context.Context, database) error) (err error) {
+func withDatabase(
+	ctx context.Context, s *streams,
+	open func(context.Context, string, *slog.Logger) (database, error), f func(context.Context, database) error,
+) (err error) {
 	url := s.env("DATABASE_URL")
 	if err := checkDatabaseURL(url); err != nil {
 		return &exitError{code: exitConfig, err: err}
 	}
 	log := newLogger(s.err, slog.LevelInfo)
-	db, err := openDatabase(ctx, url, log)
+	db, err := open(ctx, url, log)
 	if err != nil {
 		return err
 	}
