@@ -70,7 +70,7 @@ func dev(ctx context.Context, s *streams, address, dir string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, a.Close()) }()
-	ln, err := listen(ctx, address)
+	ln, err := listen(ctx, address, "--listen")
 	if err != nil {
 		return err
 	}

@@ -155,16 +155,16 @@ type side struct {
 // listenBeside opens the listeners of metrics and of debugging, those that c asks for.
 func (a *app) listenBeside(ctx context.Context, c config) error {
 	for _, one := range []struct {
-		name, address string
-		handler       http.Handler
+		name, address, setting string
+		handler                http.Handler
 	}{
-		{"metrics", c.MetricsListen, a.metricsHandler()},
-		{"debugging", c.DebugListen, debugHandler()},
+		{"metrics", c.MetricsListen, "OMNI_METRICS_LISTEN", a.metricsHandler()},
+		{"debugging", c.DebugListen, "OMNI_DEBUG_LISTEN", debugHandler()},
 	} {
 		if one.address == "" {
 			continue
 		}
-		ln, err := listen(ctx, one.address)
+		ln, err := listen(ctx, one.address, one.setting)
 		if err != nil {
 			return err
 		}

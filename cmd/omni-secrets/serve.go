@@ -64,7 +64,7 @@ func serve(ctx context.Context, s *streams) error {
 	if err := a.listenBeside(ctx, c); err != nil {
 		return errors.Join(err, a.Close())
 	}
-	ln, err := listen(ctx, c.Listen)
+	ln, err := listen(ctx, c.Listen, "OMNI_LISTEN")
 	if err != nil {
 		return errors.Join(err, a.Close())
 	}
@@ -77,11 +77,12 @@ func newLogger(w io.Writer, level slog.Level) *slog.Logger {
 	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level}))
 }
 
-func listen(ctx context.Context, address string) (net.Listener, error) {
+// listen listens on the address that a setting gave.
+func listen(ctx context.Context, address, setting string) (net.Listener, error) {
 	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, failuref("another process listens on %s", address).
-			try("stop it, or choose another address with --listen (dev) or OMNI_LISTEN (serve)")
+			try("stop it, or choose another address with %s", setting)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", address, err)

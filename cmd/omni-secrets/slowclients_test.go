@@ -282,7 +282,7 @@ func start(t *testing.T, change func(*config), p patience) *running {
 	if err := r.listenBeside(ctx, r.config); err != nil {
 		t.Fatal(err)
 	}
-	ln, err := listen(ctx, "127.0.0.1:0")
+	ln, err := listen(ctx, "127.0.0.1:0", "OMNI_LISTEN")
 	if err != nil {
 		t.Fatal(err)
 	}
