@@ -182,8 +182,14 @@ func TestRotationFromBeginToPromote(t *testing.T) {
 		}
 		f.at(3 * time.Hour) // refreshed many times
 		f.wantServed(apiKey, "key-1", "gsm", false)
+		if at := f.status(apiKey).LastValidatedAt; at.Before(f.start.Add(3*time.Hour - 5*time.Minute)) {
+			t.Errorf("fetched last at %v, as the status says", at)
+		}
 
 		st := f.promote()
+		if !st.LastValidatedAt.Equal(f.start.Add(3 * time.Hour)) {
+			t.Errorf("fetched last at %v, as the answer says", st.LastValidatedAt)
+		}
 		if st.Status != domain.RotationActive || st.InProgress.ID != "" || st.Version != "2" || !st.LastRotatedAt.Equal(f.start.Add(3*time.Hour)) {
 			t.Errorf("promoted: %+v", st)
 		}

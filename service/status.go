@@ -66,6 +66,9 @@ func (s *Service) status(sl *slot, now time.Time) SecretStatus {
 	}
 	st.FollowUps, st.FollowUpOpenedAt = s.followUps.of(sl.entry.Type)
 	st.Rotation = st.RotationAt(now)
+	if v.state.FetchedAt.After(st.LastValidatedAt) { // the row is written after it, and for a new version alone
+		st.LastValidatedAt = v.state.FetchedAt
+	}
 	if served, ok := sl.serve(now); ok {
 		st.Source, st.Version, st.Age, st.Stale = served.Source, served.Version, served.Age(now), served.Stale
 	}
