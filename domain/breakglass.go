@@ -3,10 +3,15 @@ package domain
 import (
 	"fmt"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // MaxOverrideTTL is the longest that an override may live.
 const MaxOverrideTTL = 30 * time.Minute
+
+// maxReason is how many characters an operator may give as a reason.
+const maxReason = 500
 
 // Envelope is an override as its sender encrypted it. ExpiresAt is kept to the letter, because version 2
 // envelopes authenticate it.
@@ -88,4 +93,17 @@ func OverrideExpiry(expiresAt string, now time.Time) (time.Time, error) {
 		return time.Time{}, &Error{Code: CodeInvalidBreakGlassTTL, Message: "expiresAt is more than 30 minutes ahead of the server's clock; send an earlier one"}
 	}
 	return at, nil
+}
+
+// CheckReason checks why an operator applies an override, or closes its follow-up. Its error is an *Error.
+func CheckReason(reason string) error {
+	if utf8.RuneCountInString(reason) > maxReason {
+		return &Error{Code: CodeInvalidRequest, Message: fmt.Sprintf("reason is longer than %d characters", maxReason)}
+	}
+	for _, r := range reason { // nothing with which it could pass for another line, or for other words, where it is shown
+		if unicode.IsControl(r) || unicode.In(r, unicode.Bidi_Control, unicode.Zl, unicode.Zp) {
+			return &Error{Code: CodeInvalidRequest, Message: "reason must be one line of text without control characters"}
+		}
+	}
+	return nil
 }

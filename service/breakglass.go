@@ -8,17 +8,12 @@ import (
 	"log/slog"
 	"slices"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/apex-tradebill/omni-secrets/domain"
 	"github.com/apex-tradebill/omni-secrets/ports"
 )
 
-const (
-	maxReason    = 500             // characters that an operator may give as the reason of an override
-	stateTimeout = 5 * time.Second // for one change in the database
-)
+const stateTimeout = 5 * time.Second // for one change in the database
 
 var errNoBreakGlassKey = &domain.Error{
 	Code:    domain.CodeBreakGlassDisabled,
@@ -47,7 +42,7 @@ func (s *Service) ApplyOverride(ctx context.Context, call Call, envelope domain.
 	if s.cfg.Envelopes == nil {
 		return domain.Override{}, s.refuseOverride(ctx, call, t, "", errNoBreakGlassKey)
 	}
-	if err := checkReason(reason); err != nil {
+	if err := domain.CheckReason(reason); err != nil {
 		return domain.Override{}, s.refuseOverride(ctx, call, t, "", err)
 	}
 	now := time.Now()
@@ -99,18 +94,6 @@ func (s *Service) ApplyOverride(ctx context.Context, call Call, envelope domain.
 	s.log.LogAttrs(ctx, slog.LevelWarn, domain.AlertBreakGlassApplied, append(s.overrideAttrs(call, o),
 		slog.Int("envelopeVersion", o.EnvelopeKind), slog.String("reason", reason))...)
 	return o, nil
-}
-
-func checkReason(reason string) error {
-	if utf8.RuneCountInString(reason) > maxReason {
-		return &domain.Error{Code: domain.CodeInvalidRequest, Message: fmt.Sprintf("reason is longer than %d characters", maxReason)}
-	}
-	for _, r := range reason { // nothing with which it could pass for another line, or for other words, where it is shown
-		if unicode.IsControl(r) || unicode.In(r, unicode.Bidi_Control, unicode.Zl, unicode.Zp) {
-			return &domain.Error{Code: domain.CodeInvalidRequest, Message: "reason must be one line of text without control characters"}
-		}
-	}
-	return nil
 }
 
 // ClearOverride ends the override of a secret before its time.

@@ -140,7 +140,7 @@ func (s *Service) CloseFollowUp(ctx context.Context, call Call, overrideID, reas
 	if strings.TrimSpace(reason) == "" {
 		return refuse(&domain.Error{Code: domain.CodeInvalidRequest, Message: "reason is missing: say why the injected value need not be rotated"})
 	}
-	if err := checkReason(reason); err != nil {
+	if err := domain.CheckReason(reason); err != nil {
 		return refuse(err)
 	}
 	if err := s.readFollowUps(ctx); err != nil {

@@ -128,6 +128,9 @@ func (f breakGlassFlags) check(s *streams) (envelope.PublicKey, error) {
 	case f.confirmTimeout < 0:
 		return envelope.PublicKey{}, usageErrorf("--confirm-timeout must not be negative")
 	}
+	if err := domain.CheckReason(strings.TrimSpace(f.reason)); err != nil {
+		return envelope.PublicKey{}, usageErrorf("--reason: %w", err)
+	}
 	text := s.setting("public-key", f.publicKey, publicKeyEnv)
 	if text.value == "" {
 		return envelope.PublicKey{}, configErrorf("the server's break-glass public key is not set").

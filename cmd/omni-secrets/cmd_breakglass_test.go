@@ -215,6 +215,8 @@ func TestBreakGlassChecksBeforeItSends(t *testing.T) {
 		{"ttl over the limit", good, "--ttl 30m1s --secret-type a --secret-value-file FILE", exitUsage, "--ttl 30m1s is too long: an override lasts at most 30m"},
 		{"unknown envelope", good, "--envelope-version 3 --ttl 25m --secret-type a --secret-value-file FILE", exitUsage, "it is 1 or 2"},
 		{"negative confirmation", good, "--confirm-timeout=-1s --ttl 25m --secret-type a --secret-value-file FILE", exitUsage, "--confirm-timeout"},
+		{"reason of two lines", good, "--ttl 25m --secret-type a --secret-value-file FILE --reason INC-1\nb", exitUsage, "--reason: reason must be one line"},
+		{"reason that is too long", good, "--ttl 25m --secret-type a --secret-value-file FILE --reason " + strings.Repeat("x", 501), exitUsage, "--reason: reason is longer than 500 characters"},
 		{"no key", "", "--ttl 25m --secret-type a --secret-value-file FILE", exitConfig, "set OMNI_BREAKGLASS_PUBLIC_KEY"},
 		{"bad key in the environment", "AAAA", "--ttl 25m --secret-type a --secret-value-file FILE", exitConfig, "OMNI_BREAKGLASS_PUBLIC_KEY: the public key has 3 bytes"},
 		{"bad key in the flag", good, "--public-key !! --ttl 25m --secret-type a --secret-value-file FILE", exitUsage, "--public-key: the public key is not base64"},
@@ -227,7 +229,7 @@ func TestBreakGlassChecksBeforeItSends(t *testing.T) {
 			api := newFakeAPI(t, nil)
 			p := api.process()
 			p.env[publicKeyEnv] = tc.key
-			args := strings.Fields(strings.ReplaceAll(tc.args, "FILE", file))
+			args := strings.Split(strings.ReplaceAll(tc.args, "FILE", file), " ")
 			p.run(t, append([]string{"breakglass"}, args...)...).want(t, tc.code, tc.want)
 			if sent := api.requests(); len(sent) > 0 {
 				t.Errorf("sent: %v", sent)

@@ -115,6 +115,9 @@ func closeFollowUp(ctx context.Context, s *streams, f clientFlags, overrideID, r
 	if reason == "" {
 		return usageErrorf("--reason is missing").try("say why the injected value need not be rotated, such as --reason 'drill with a made-up value'")
 	}
+	if err := domain.CheckReason(reason); err != nil {
+		return usageErrorf("--reason: %w", err)
+	}
 	client, err := f.client(s)
 	if err != nil {
 		return err

@@ -82,6 +82,7 @@ func TestUsageErrors(t *testing.T) {
 		{"no override", []string{"breakglass", "follow-ups", "close", "--reason", "x"}, []string{"give the id of one override"}},
 		{"an override that is a path", []string{"breakglass", "follow-ups", "close", "bg-1/../..", "--reason", "x"}, []string{"give the id of one override"}},
 		{"no reason", []string{"breakglass", "follow-ups", "close", "bg-1"}, []string{"--reason is missing"}},
+		{"a reason of two lines", []string{"breakglass", "follow-ups", "close", "bg-1", "--reason", "a\nb"}, []string{"--reason: reason must be one line"}},
 		{"unknown flag", []string{"status", "--colour"}, []string{"unknown flag: --colour", "run 'omni-secrets status --help'"}},
 		{"unknown output format", []string{"version", "-o", "xml"}, []string{"it is one of text, json"}},
 		{"flag without its value", []string{"get", "--secret-type"}, []string{"flag needs an argument", "run 'omni-secrets get --help'"}},
