@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -207,6 +208,14 @@ func sourceable(path string) string {
 	return "./" + path
 }
 
+// ownAddress is how this machine reaches a listener: one on every address is reached on loopback, which no token leaves.
+func ownAddress(address net.Addr) string {
+	if tcp, ok := address.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
+		return net.JoinHostPort("127.0.0.1", strconv.Itoa(tcp.Port))
+	}
+	return address.String()
+}
+
 // writeGuide writes DIR/env and returns what to print once the server is ready.
 func writeGuide(c config, dir string, address net.Addr) (string, error) {
 	now := time.Now()
@@ -224,7 +233,7 @@ func writeGuide(c config, dir string, address net.Addr) (string, error) {
 		return "", err
 	}
 
-	api := "http://" + address.String()
+	api := "http://" + ownAddress(address)
 	env := fmt.Sprintf("export API=%s\nexport OMNI_API_URL=%s\nexport SERVICE_TOKEN=%s\nexport OPS_JWT=%s\nexport OMNI_BREAKGLASS_PUBLIC_KEY=%s\nexport OMNI_AUDIT_PUBLIC_KEY=%s\n",
 		api, api, service, ops, c.Keys.breakGlass[0].Public(), c.auditKey.Public())
 	envFile := filepath.Join(dir, "env")
