@@ -42,7 +42,7 @@ func TestComposeStack(t *testing.T) {
 func (st *stack) bothReady() {
 	for _, replica := range []*server{st.a, st.b} {
 		replica.do("GET", "/readyz", "", "").want(http.StatusOK, "")
-		if got := replica.do("GET", "/version", "", "").want(http.StatusOK, "").json()["version"]; got != "integration" {
+		if got := replica.do("GET", "/version", "", "").want(http.StatusOK, "").json(); got["version"] != "integration" || got["revision"] != "revision-under-test" {
 			st.t.Errorf("the image's version is %v", got)
 		}
 		replica.wantRead(apiKey, sampleValue(apiKey), "gsm", false)

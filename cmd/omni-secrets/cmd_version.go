@@ -7,8 +7,11 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// version is the release, set by the linker: -ldflags '-X main.version=v1.2.3'.
-var version string
+// Set by the linker: -ldflags '-X main.version=v1.2.3 -X main.revision=…'.
+var (
+	version  string // the release
+	revision string // of the source, where it is built without its repository, as the image is
+)
 
 // build says which program this is.
 type build struct {
@@ -24,10 +27,10 @@ func thisBuild() build {
 	if !ok {
 		info = &debug.BuildInfo{}
 	}
-	return buildOf(version, info)
+	return buildOf(version, revision, info)
 }
 
-func buildOf(release string, info *debug.BuildInfo) build {
+func buildOf(release, linked string, info *debug.BuildInfo) build {
 	b := build{Version: release, GoVersion: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	if b.Version == "" {
 		b.Version = info.Main.Version
@@ -46,6 +49,9 @@ func buildOf(release string, info *debug.BuildInfo) build {
 	}
 	if changed && b.Revision != "" {
 		b.Revision += "-dirty"
+	}
+	if b.Revision == "" {
+		b.Revision = linked
 	}
 	return b
 }

@@ -22,16 +22,18 @@ func TestBuildOf(t *testing.T) {
 	}
 	for _, tc := range []struct {
 		name              string
-		release           string
+		release, linked   string
 		info              debug.BuildInfo
 		version, revision string
 	}{
-		{"linker's version wins", "v1.2.3", debug.BuildInfo{Main: debug.Module{Version: "v1.0.0"}, Settings: vcs("false")}, "v1.2.3", "abc"},
-		{"module's version", "", debug.BuildInfo{Main: debug.Module{Version: "v1.0.0"}, Settings: vcs("true")}, "v1.0.0", "abc-dirty"},
-		{"nothing known", "", debug.BuildInfo{}, "(devel)", ""},
+		{"linker's version wins", "v1.2.3", "", debug.BuildInfo{Main: debug.Module{Version: "v1.0.0"}, Settings: vcs("false")}, "v1.2.3", "abc"},
+		{"module's version", "", "", debug.BuildInfo{Main: debug.Module{Version: "v1.0.0"}, Settings: vcs("true")}, "v1.0.0", "abc-dirty"},
+		{"the repository's revision wins", "", "def", debug.BuildInfo{Settings: vcs("true")}, "(devel)", "abc-dirty"},
+		{"linker's revision, where there was no repository", "dev", "def", debug.BuildInfo{}, "dev", "def"},
+		{"nothing known", "", "", debug.BuildInfo{}, "(devel)", ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			if b := buildOf(tc.release, &tc.info); b.Version != tc.version || b.Revision != tc.revision {
+			if b := buildOf(tc.release, tc.linked, &tc.info); b.Version != tc.version || b.Revision != tc.revision {
 				t.Errorf("%+v", b)
 			}
 		})
