@@ -2,10 +2,14 @@ package integration_test
 
 import (
 	"errors"
+	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -70,9 +74,61 @@ func (f *followed) wantNext(value string) {
 	f.want(value)
 }
 
-// samePort lets the server begin again where it was.
-func (s *serving) samePort(running *server) {
-	s.env = append(s.env, "OMNI_LISTEN="+strings.TrimPrefix(running.api, "http://"))
+// front is an address that stays while servers come and go behind it, each on a port of its own: one that a server gave
+// up might be another program's before the next server takes it.
+type front struct {
+	listener net.Listener
+	server   atomic.Pointer[string] // its address
+}
+
+func newFront(t testing.TB) *front {
+	t.Helper()
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &front{listener: listener}
+	var open sync.WaitGroup
+	open.Go(func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			open.Go(func() { f.connect(client) })
+		}
+	})
+	t.Cleanup(func() { // after the clients and the servers have gone
+		_ = listener.Close()
+		open.Wait()
+	})
+	return f
+}
+
+func (f *front) url() string { return "http://" + f.listener.Addr().String() }
+
+// lead leads new connections to a server.
+func (f *front) lead(to *server) {
+	address := strings.TrimPrefix(to.api, "http://")
+	f.server.Store(&address)
+}
+
+// connect passes on what comes from either end until one of them is gone.
+func (f *front) connect(client net.Conn) {
+	defer client.Close()
+	server, err := net.Dial("tcp", *f.server.Load()) //nolint:noctx // the end of the server or of the client ends it
+	if err != nil {
+		return // as a server that is gone closes it
+	}
+	defer server.Close()
+	var back sync.WaitGroup
+	back.Go(func() {
+		defer client.Close()
+		_, _ = io.Copy(client, server)
+	})
+	_, _ = io.Copy(server, client)
+	_ = server.Close()
+	back.Wait()
 }
 
 // tokenFile keeps a token in a file, as whatever renews it does.
@@ -94,10 +150,15 @@ func TestGoClient(t *testing.T) {
 	t.Parallel()
 	gsm := startEmulator(t)
 	prepared := prepareServe(t, gsm.endpoint)
-	s := prepared.start(t)
-	prepared.samePort(s)
+	behind := newFront(t)
+	begin := func() *server {
+		s := prepared.start(t)
+		behind.lead(s)
+		return s
+	}
+	s := begin()
 	file, _ := tokenFile(t, sign(t, s.secret, "svc-first", domain.ScopeRead.String()))
-	c := follow(t, omni.Config{BaseURLs: []string{s.api}, Token: omni.TokenFile(file), SecretTypes: []string{string(apiKey)}})
+	c := follow(t, omni.Config{BaseURLs: []string{behind.url()}, Token: omni.TokenFile(file), SecretTypes: []string{string(apiKey)}})
 	first, rotated, injected, last := gsm.values[apiKey], "gsm-value-rotated-5b1e", "injected-in-a-drill-77ac", "gsm-value-after-the-kill-90d2"
 	c.want(first)
 
@@ -111,14 +172,14 @@ func TestGoClient(t *testing.T) {
 	c.wantNext(injected)
 	s.stop()
 	c.want(injected)
-	s = prepared.start(t)
+	s = begin()
 	s.do("DELETE", glassPath+"/"+string(apiKey), s.ops, "").want(http.StatusNoContent, "")
 	c.wantNext(rotated)
 
 	t.Log("kill -9")
 	s.kill()
 	c.want(rotated)
-	s = prepared.start(t)
+	s = begin()
 	gsm.rotate(apiKey, last)
 	s.do("POST", refreshPath, s.service, "").want(http.StatusAccepted, "")
 	c.wantNext(last)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"testing"
 
@@ -205,6 +206,9 @@ func TestLatestForbidden(t *testing.T) {
 	if row := s.status(apiKey); row["lastFailureReason"] != "latest_forbidden" || row["cacheSource"] != "empty" {
 		t.Errorf("status: %v", row)
 	}
-	s.wantMetric("1", "omni_secret_failures_total", "secret_type", string(apiKey), "reason", "latest_forbidden")
+	got := s.metric("omni_secret_failures_total", "secret_type", string(apiKey), "reason", "latest_forbidden")
+	if failures, err := strconv.Atoi(got); err != nil || failures < 1 { // on a slow machine it has been tried again
+		t.Errorf("the failures are %q, want 1 or more", got)
+	}
 	s.stop()
 }

@@ -2,6 +2,4 @@
 
 package integration_test
 
-const raceDetector = true
-
 func init() { buildFlags = append(buildFlags, "-race") }

