@@ -24,7 +24,7 @@
 // The stream confirms every value whenever anything is heard on it, for three keep-alive intervals; a poll confirms what
 // it read, for one and a half poll intervals. A value that the server itself calls stale is stale from the end of its
 // time to live. Two things end a value whatever MaxStale says: an override ends when the server said it would, with or
-// without a connection, and a value that is withdrawn is gone at once.
+// without a connection, and a value that is withdrawn is gone as soon as the stream or a poll tells of it.
 //
 // Times of the server are taken relative to when it sent them and measured on the monotonic clock of this machine, so
 // clocks that differ do no harm.

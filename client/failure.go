@@ -32,6 +32,7 @@ type failure struct {
 	unauthenticated bool
 	refused         bool // the secret or all of them: not in the catalog, or not for this token
 	noValue         bool // the server works, the secret has no value
+	withdrawn       bool // with noValue: the one from before must not be used either
 	retryAfter      time.Duration
 }
 
@@ -58,6 +59,7 @@ func failureOf(err error, token string) failure {
 		if info, ok := value.(*secretsv1.ErrorInfo); ok && info.GetCode() != "" {
 			f.Code = presentable(info.GetCode(), token)
 			f.RequestID = presentable(info.GetRequestId(), token)
+			f.withdrawn = info.GetWithdrawn()
 			f.retryAfter = min(time.Duration(info.GetRetryAfterSeconds())*time.Second, maxRetryAfter)
 		}
 	}

@@ -123,6 +123,9 @@ func (c *Client) askOne(ctx context.Context, s *server, name string) bool {
 	case err == nil:
 	case err.refused:
 		next = last.refused(name, c.now(), err.Error)
+	case err.noValue && err.withdrawn:
+		err.Code, err.Message = CodeWithdrawn, "the value was revoked and must not be used any more: "+err.Message
+		next = withoutValue(name, err.Error)
 	case err.noValue:
 		next = last.unconfirmed(c.now(), withoutValue(name, err.Error))
 	default:

@@ -58,6 +58,20 @@ func TestProxyThatHoldsStreamsBack(t *testing.T) {
 			h.pass(client.DefaultMaxStale)
 			h.wantNone(apiKey, client.ErrStale, client.CodeStale)
 		}},
+		"a value that was revoked is gone": {[]func(*client.Config){only(apiKey)}, func(h *harness) {
+			h.pass(2 * time.Second)
+			h.omni.Withdraw(apiKey)
+			h.pass(client.DefaultPollInterval)
+			h.wantNone(apiKey, client.ErrUnavailable, client.CodeWithdrawn)
+			h.wantChanges(apiKey + "!WITHDRAWN")
+			h.omni.MakeUnavailable(apiKey, "unavailable") // the next server knows nothing of it, and gives nothing back
+			h.pass(client.DefaultPollInterval)
+			h.wantNone(apiKey, client.ErrUnavailable, client.CodeUnavailable)
+			h.omni.Set(apiKey, "key-2")
+			h.pass(client.DefaultPollInterval)
+			h.wantValue(apiKey, "key-2", false)
+			h.wantChanges(apiKey + "=key-2")
+		}},
 		"the poll interval can be chosen": {[]func(*client.Config){only(apiKey), func(cfg *client.Config) { cfg.PollInterval = 5 * time.Minute }}, func(h *harness) {
 			h.pass(time.Hour)
 			h.wantValue(apiKey, "key-1", false)

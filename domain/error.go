@@ -40,6 +40,7 @@ type Error struct {
 	Code       Code
 	Message    string
 	RetryAfter time.Duration // when trying again may help; 0 says nothing
+	Withdrawn  bool          // of CodeSecretUnavailable: who still has the value must not use it either
 	Err        error
 }
 

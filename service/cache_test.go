@@ -164,6 +164,9 @@ func TestOutageServesTheLastValueForTTLAndMaxStale(t *testing.T) {
 				if e.RetryAfter <= 0 || e.RetryAfter > 30*time.Second {
 					t.Errorf("RetryAfter is %v", e.RetryAfter)
 				}
+				if e.Withdrawn {
+					t.Error("an outage withdraws the value")
+				}
 				if got := f.meter.StaleReads(apiKey); got != 2 {
 					t.Errorf("%d stale reads counted, want 2", got)
 				}
@@ -204,7 +207,9 @@ func TestAuthoritativeAnswerEvictsAtOnce(t *testing.T) {
 				f.wantServed(apiKey, "key-1", "gsm", false)
 				f.at(4 * time.Minute)
 				_, err := f.read(apiKey)
-				f.wantCode(err, domain.CodeSecretUnavailable)
+				if e := f.wantCode(err, domain.CodeSecretUnavailable); !e.Withdrawn {
+					t.Error("readers who still have the value are not told to let go of it")
+				}
 				if s := f.status(apiKey); s.Source != domain.SourceEmpty || s.LastFailure != reason {
 					t.Errorf("status says %s, %s", s.Source, s.LastFailure)
 				}
@@ -228,7 +233,9 @@ func TestDenialAlertsAtOnceAndServesForItsGrace(t *testing.T) {
 				f.wantServed(apiKey, "key-1", "gsm", true)
 				f.at(9 * time.Minute)
 				_, err := f.read(apiKey)
-				f.wantCode(err, domain.CodeSecretUnavailable)
+				if e := f.wantCode(err, domain.CodeSecretUnavailable); !e.Withdrawn {
+					t.Error("readers who still have the value are not told to let go of it")
+				}
 			})
 		})
 	}

@@ -117,7 +117,7 @@ func (s *Service) unavailable(sl *slot, why string) error {
 	return &domain.Error{
 		Code:       domain.CodeSecretUnavailable,
 		Message:    fmt.Sprintf("%s has no value that may be served: %s; an operator can inject one by break-glass", sl.entry.Type, why),
-		RetryAfter: wait,
+		RetryAfter: wait, Withdrawn: sl.policy.Withdrawn(st, time.Now()),
 	}
 }
 

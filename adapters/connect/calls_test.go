@@ -213,11 +213,15 @@ func TestRefusals(t *testing.T) {
 	})
 }
 
-func TestUnavailableSecretSaysWhenToTryAgain(t *testing.T) {
+func TestUnavailableSecretSaysWhatToDo(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture, p protocol) {
 		_, err := f.secrets(p, tokenRead).GetSecret(t.Context(), &secretsv1.GetSecretRequest{SecretType: missing})
 		info := wantFailure(t, err, rpc.CodeUnavailable, domain.CodeSecretUnavailable)
-		if info.GetRetryAfterSeconds() == 0 {
+		if info.GetRetryAfterSeconds() == 0 || !info.GetWithdrawn() {
+			t.Errorf("ErrorInfo: %v", info)
+		}
+		_, err = f.secrets(p, tokenRead).GetSecret(t.Context(), &secretsv1.GetSecretRequest{SecretType: "typo"})
+		if info := wantFailure(t, err, rpc.CodeNotFound, domain.CodeUnknownSecretType); info.GetWithdrawn() {
 			t.Errorf("ErrorInfo: %v", info)
 		}
 	})

@@ -63,7 +63,7 @@ func (a *api) failure(ctx context.Context, call service.Call, err error) error {
 	if code == connect.CodeInternal {
 		a.Logger.LogAttrs(ctx, slog.LevelError, "a request failed", slog.Any("err", e.Err), slog.String("requestId", call.RequestID))
 	}
-	info := &secretsv1.ErrorInfo{Code: string(e.Code), RequestId: call.RequestID}
+	info := &secretsv1.ErrorInfo{Code: string(e.Code), RequestId: call.RequestID, Withdrawn: e.Withdrawn}
 	failed := connect.NewError(code, errors.New(e.Message))
 	if e.RetryAfter > 0 {
 		info.RetryAfterSeconds = uint32(math.Ceil(e.RetryAfter.Seconds()))

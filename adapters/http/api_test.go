@@ -80,6 +80,9 @@ func TestReadWithoutAValue(t *testing.T) {
 	if a.header.Get("Retry-After") == "" {
 		t.Error("no Retry-After")
 	}
+	if a.json()["withdrawn"] != true {
+		t.Errorf("readers who still have the value are not told to let go of it: %s", a.body)
+	}
 }
 
 func TestReadThatCannotBeAudited(t *testing.T) {

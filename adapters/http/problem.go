@@ -39,7 +39,7 @@ var statusOf = map[domain.Code]int{
 }
 
 // problem is an RFC 9457 problem details object with our code, the request's id and, for a refresh, what
-// failed.
+// failed; for a read, whether the value must not be used by those who still have it.
 type problem struct {
 	Type      string           `json:"type"`
 	Title     string           `json:"title"`
@@ -48,6 +48,7 @@ type problem struct {
 	Code      domain.Code      `json:"code"`
 	RequestID string           `json:"requestId"`
 	Failures  []refreshFailure `json:"failures,omitempty"`
+	Withdrawn bool             `json:"withdrawn,omitempty"`
 }
 
 func (a *api) problem(w http.ResponseWriter, r *http.Request, err error, failures []service.RefreshFailure) {
@@ -71,7 +72,7 @@ func (a *api) problem(w http.ResponseWriter, r *http.Request, err error, failure
 	a.encode(w, r, problem{
 		Type:  "urn:omni-secrets:problem:" + string(e.Code),
 		Title: http.StatusText(status), Status: status, Detail: e.Message, Code: e.Code,
-		RequestID: requestID, Failures: failuresOf(failures),
+		RequestID: requestID, Failures: failuresOf(failures), Withdrawn: e.Withdrawn,
 	})
 }
 

@@ -37,7 +37,8 @@ func (r *rpc) GetSecret(ctx context.Context, req *secretsv1.GetSecretRequest) (*
 	one := s.secrets[req.GetSecretType()]
 	message := s.state(req.GetSecretType(), one).GetSecret()
 	if message == nil {
-		return nil, fail(connect.CodeUnavailable, "SECRET_UNAVAILABLE", fmt.Sprintf("%s has no value that may be served: its backend answered %s", req.GetSecretType(), one.reason))
+		info := &secretsv1.ErrorInfo{Code: "SECRET_UNAVAILABLE", Withdrawn: one.withdrawn}
+		return nil, failWith(connect.CodeUnavailable, info, fmt.Sprintf("%s has no value that may be served: its backend answered %s", req.GetSecretType(), one.reason))
 	}
 	one.reads++
 	return &secretsv1.GetSecretResponse{Secret: message}, nil
@@ -214,8 +215,13 @@ func errStopping() error {
 
 // fail is an error as the real server sends it.
 func fail(code connect.Code, name, message string) error {
+	return failWith(code, &secretsv1.ErrorInfo{Code: name}, message)
+}
+
+func failWith(code connect.Code, info *secretsv1.ErrorInfo, message string) error {
 	err := connect.NewError(code, errors.New(message))
-	detail, detailErr := connect.NewErrorDetail(&secretsv1.ErrorInfo{Code: name, RequestId: "clienttest"})
+	info.RequestId = "clienttest"
+	detail, detailErr := connect.NewErrorDetail(info)
 	if detailErr != nil {
 		panic(detailErr) // a message of ours always encodes
 	}

@@ -33,7 +33,10 @@ type ErrorInfo struct {
 	// After how many seconds it makes sense to try again; 0 when the server does not know.
 	RetryAfterSeconds uint32 `protobuf:"varint,3,opt,name=retry_after_seconds,json=retryAfterSeconds,proto3" json:"retry_after_seconds,omitempty"`
 	// With `REFRESH_FAILED`: what could not be fetched, and why.
-	Failures      []*RefreshFailure `protobuf:"bytes,4,rep,name=failures,proto3" json:"failures,omitempty"`
+	Failures []*RefreshFailure `protobuf:"bytes,4,rep,name=failures,proto3" json:"failures,omitempty"`
+	// With `SECRET_UNAVAILABLE`: the value must not be used any more by those who still have it, as SecretUnavailable
+	// says it in a stream.
+	Withdrawn     bool `protobuf:"varint,5,opt,name=withdrawn,proto3" json:"withdrawn,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -96,17 +99,25 @@ func (x *ErrorInfo) GetFailures() []*RefreshFailure {
 	return nil
 }
 
+func (x *ErrorInfo) GetWithdrawn() bool {
+	if x != nil {
+		return x.Withdrawn
+	}
+	return false
+}
+
 var File_omni_secrets_v1_errors_proto protoreflect.FileDescriptor
 
 const file_omni_secrets_v1_errors_proto_rawDesc = "" +
 	"\n" +
-	"\x1comni/secrets/v1/errors.proto\x12\x0fomni.secrets.v1\x1a\x1domni/secrets/v1/secrets.proto\"\xab\x01\n" +
+	"\x1comni/secrets/v1/errors.proto\x12\x0fomni.secrets.v1\x1a\x1domni/secrets/v1/secrets.proto\"\xc9\x01\n" +
 	"\tErrorInfo\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x02 \x01(\tR\trequestId\x12.\n" +
 	"\x13retry_after_seconds\x18\x03 \x01(\rR\x11retryAfterSeconds\x12;\n" +
-	"\bfailures\x18\x04 \x03(\v2\x1f.omni.secrets.v1.RefreshFailureR\bfailuresBFZDgithub.com/apex-tradebill/omni-secrets/gen/omni/secrets/v1;secretsv1b\x06proto3"
+	"\bfailures\x18\x04 \x03(\v2\x1f.omni.secrets.v1.RefreshFailureR\bfailures\x12\x1c\n" +
+	"\twithdrawn\x18\x05 \x01(\bR\twithdrawnBFZDgithub.com/apex-tradebill/omni-secrets/gen/omni/secrets/v1;secretsv1b\x06proto3"
 
 var (
 	file_omni_secrets_v1_errors_proto_rawDescOnce sync.Once

@@ -50,7 +50,8 @@ const (
 type SecretsServiceClient interface {
 	// GetSecret returns the value of a secret. Scope: svc.omni.secrets.read.
 	//
-	// UNAVAILABLE with SECRET_UNAVAILABLE: there is no value that may be served now.
+	// UNAVAILABLE with SECRET_UNAVAILABLE: there is no value that may be served now. ErrorInfo.withdrawn says whether
+	// the last one may still be used.
 	GetSecret(context.Context, *v1.GetSecretRequest) (*v1.GetSecretResponse, error)
 	// WatchSecrets sends the state of each secret that was asked for, then a KeepAlive, and from then on the new state of
 	// a secret whenever it changes: a new version, an override applied or ended, stale, gone, back. A caller that reads
@@ -133,7 +134,8 @@ func (c *secretsServiceClient) RefreshCache(ctx context.Context, req *v1.Refresh
 type SecretsServiceHandler interface {
 	// GetSecret returns the value of a secret. Scope: svc.omni.secrets.read.
 	//
-	// UNAVAILABLE with SECRET_UNAVAILABLE: there is no value that may be served now.
+	// UNAVAILABLE with SECRET_UNAVAILABLE: there is no value that may be served now. ErrorInfo.withdrawn says whether
+	// the last one may still be used.
 	GetSecret(context.Context, *v1.GetSecretRequest) (*v1.GetSecretResponse, error)
 	// WatchSecrets sends the state of each secret that was asked for, then a KeepAlive, and from then on the new state of
 	// a secret whenever it changes: a new version, an override applied or ended, stale, gone, back. A caller that reads
