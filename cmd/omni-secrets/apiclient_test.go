@@ -5,7 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
-	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -233,7 +233,7 @@ func TestUnknownOutcome(t *testing.T) {
 // being made.
 func TestWhatIsNotSentHadNoEffect(t *testing.T) {
 	secure := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the request was served") }))
-	secure.Config.ErrorLog = log.New(t.Output(), "", 0)
+	secure.Config.ErrorLog = slog.NewLogLogger(slog.NewTextHandler(t.Output(), nil), slog.LevelDebug)
 	secure.StartTLS()
 	defer secure.Close()
 	elsewhere := secure.Client().Transport.(*http.Transport).Clone()
@@ -300,19 +300,23 @@ func listenerThat(t *testing.T, does func(net.Conn)) string {
 		t.Fatal(err)
 	}
 	var wg sync.WaitGroup
+	var open []net.Conn
 	wg.Go(func() {
 		for {
 			conn, err := ln.Accept()
 			if err != nil {
 				return
 			}
-			defer conn.Close()
+			open = append(open, conn)
 			does(conn)
 		}
 	})
 	t.Cleanup(func() {
 		_ = ln.Close()
 		wg.Wait()
+		for _, conn := range open {
+			_ = conn.Close()
+		}
 	})
 	return ln.Addr().String()
 }
