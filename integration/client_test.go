@@ -116,7 +116,7 @@ func (f *front) lead(to *server) {
 // connect passes on what comes from either end until one of them is gone.
 func (f *front) connect(client net.Conn) {
 	defer client.Close()
-	server, err := net.Dial("tcp", *f.server.Load()) //nolint:noctx // the end of the server or of the client ends it
+	server, err := net.Dial("tcp", *f.server.Load())
 	if err != nil {
 		return // as a server that is gone closes it
 	}

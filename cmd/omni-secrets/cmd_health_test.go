@@ -4,7 +4,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"io"
-	"log"
+	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -102,7 +102,7 @@ func readyServer(t *testing.T, secure *tls.Config) (port string, asked *atomic.I
 		asked.Add(1)
 		_, _ = io.WriteString(w, `{"status":"ready","missing":[]}`)
 	}))
-	server.Config.ErrorLog = log.New(io.Discard, "", 0) //nolint:forbidigo // net/http takes no other
+	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)
 	if server.TLS = secure; secure == nil {
 		server.Start()
 	} else {
