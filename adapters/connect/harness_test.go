@@ -4,13 +4,16 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	rpc "connectrpc.com/connect"
@@ -52,14 +55,35 @@ type fixture struct {
 	tokens  *namedTokens
 	logs    *lockedBuffer
 	server  *httptest.Server
-	closed  chan string // addresses of the clients whose connections the server has closed
+	dial    func(context.Context) (net.Conn, error) // connects to it
+	closed  chan string                             // addresses of the clients whose connections the server has closed
 }
 
 type setting func(*connect.Config)
 
 func newFixture(t testing.TB, settings ...setting) *fixture {
 	t.Helper()
+	server := httptest.NewUnstartedServer(nil)
+	dialer := new(net.Dialer)
+	return start(t, server, func(ctx context.Context) (net.Conn, error) {
+		return dialer.DialContext(ctx, "tcp", server.Listener.Addr().String())
+	}, settings)
+}
+
+// newInMemory is the same with a server that is reached by pipes, for bubbles of testing/synctest, where its deadlines
+// pass in no time.
+func newInMemory(t testing.TB, settings ...setting) *fixture {
+	t.Helper()
+	ln := newPipes()
+	server := &httptest.Server{Listener: ln, Config: new(http.Server)}
+	return start(t, server, ln.dial, settings)
+}
+
+// start runs the service, and the API in it on the server.
+func start(t testing.TB, server *httptest.Server, dial func(context.Context) (net.Conn, error), settings []setting) *fixture {
+	t.Helper()
 	f := &fixture{
+		server: server, dial: dial,
 		t: t, backend: memory.NewBackend(), store: memory.New(), journal: memory.NewJournal(),
 		tokens: &namedTokens{refused: make(map[string]bool)}, logs: new(lockedBuffer), closed: make(chan string, 100),
 	}
@@ -107,10 +131,10 @@ func (f *fixture) run() {
 	}
 }
 
-// serve runs the handler on a port of its own, with the deadlines of the real server cut short.
+// serve runs the handler with the deadlines of the real server.
 func (f *fixture) serve(handler http.Handler) {
-	f.server = httptest.NewUnstartedServer(handler)
-	f.server.Config.ReadTimeout, f.server.Config.WriteTimeout = 200*time.Millisecond, 200*time.Millisecond
+	f.server.Config.Handler = handler
+	f.server.Config.ReadTimeout, f.server.Config.WriteTimeout = 15*time.Second, time.Minute
 	f.server.Config.Protocols = new(http.Protocols)
 	f.server.Config.Protocols.SetHTTP1(true)
 	f.server.Config.Protocols.SetUnencryptedHTTP2(true)
@@ -122,6 +146,59 @@ func (f *fixture) serve(handler http.Handler) {
 	f.server.Start()
 	f.t.Cleanup(f.server.Close)
 }
+
+// pipes is a listener within the process.
+type pipes struct {
+	accepted chan net.Conn
+	closed   chan struct{}
+	close    sync.Once
+	dialled  atomic.Int64
+}
+
+func newPipes() *pipes { return &pipes{accepted: make(chan net.Conn), closed: make(chan struct{})} }
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case conn := <-p.accepted:
+		return conn, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *pipes) Close() error {
+	p.close.Do(func() { close(p.closed) })
+	return nil
+}
+
+func (*pipes) Addr() net.Addr { return pipeEnd("omni.localhost") }
+
+func (p *pipes) dial(ctx context.Context) (net.Conn, error) {
+	ours, theirs := net.Pipe()
+	server, address := pipeEnd("omni.localhost"), pipeEnd(fmt.Sprint("client-", p.dialled.Add(1)))
+	select {
+	case p.accepted <- pipe{theirs, server, address}:
+		return pipe{ours, address, server}, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// pipe is one end of a connection.
+type pipe struct {
+	net.Conn
+	local, remote pipeEnd
+}
+
+func (p pipe) LocalAddr() net.Addr  { return p.local }
+func (p pipe) RemoteAddr() net.Addr { return p.remote }
+
+type pipeEnd string
+
+func (pipeEnd) Network() string  { return "pipe" }
+func (e pipeEnd) String() string { return string(e) }
 
 // protocol is a way to reach the API.
 type protocol struct {
@@ -147,9 +224,22 @@ func each(t *testing.T, test func(*testing.T, *fixture, protocol)) {
 	}
 }
 
+// eachInMemory runs a test over every protocol, each in a bubble.
+func eachInMemory(t *testing.T, test func(*testing.T, *fixture, protocol)) {
+	t.Helper()
+	for _, p := range protocols {
+		t.Run(p.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { test(t, newInMemory(t), p) })
+		})
+	}
+}
+
 // httpClient speaks one version of HTTP.
 func (f *fixture) httpClient(http2 bool) *http.Client {
-	transport := &http.Transport{Protocols: new(http.Protocols)}
+	transport := &http.Transport{
+		Protocols:   new(http.Protocols),
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return f.dial(ctx) },
+	}
 	transport.Protocols.SetHTTP1(!http2)
 	transport.Protocols.SetUnencryptedHTTP2(http2)
 	f.t.Cleanup(transport.CloseIdleConnections)

@@ -3,6 +3,7 @@ package connect
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 
 	"connectrpc.com/connect"
@@ -12,13 +13,22 @@ import (
 	"github.com/apex-tradebill/omni-secrets/service"
 )
 
-// health answers the gRPC health protocol (grpc.health.v1) as /readyz does.
-type health struct{ service *service.Service }
+// maxHealthWatches is how many one connection may have: nobody needs a token for them, and they last. A client of gRPC
+// has one.
+const maxHealthWatches = 16
 
-var _ grpchealth.Watcher = health{}
+// health answers the gRPC health protocol (grpc.health.v1) as /readyz does.
+type health struct {
+	service *service.Service
+
+	mu      sync.Mutex
+	watches map[string]int // by the address of the connection
+}
+
+var _ grpchealth.Watcher = (*health)(nil)
 
 // Check reports whether the server, or one of its services, is ready.
-func (h health) Check(_ context.Context, r *grpchealth.CheckRequest) (*grpchealth.CheckResponse, error) {
+func (h *health) Check(_ context.Context, r *grpchealth.CheckRequest) (*grpchealth.CheckResponse, error) {
 	switch r.Service {
 	case "", secretsv1connect.SecretsServiceName, secretsv1connect.OpsServiceName:
 	default:
@@ -31,8 +41,12 @@ func (h health) Check(_ context.Context, r *grpchealth.CheckRequest) (*grpchealt
 }
 
 // Watch calls onChange when the server gets ready, and when it is about to stop.
-func (h health) Watch(ctx context.Context, r *grpchealth.CheckRequest, onChange func()) (func(), error) {
+func (h *health) Watch(ctx context.Context, r *grpchealth.CheckRequest, onChange func()) (func(), error) {
 	if _, err := h.Check(ctx, r); err != nil {
+		return nil, err
+	}
+	leave, err := h.enter(connectionOf(ctx))
+	if err != nil {
 		return nil, err
 	}
 	watching, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -48,5 +62,24 @@ func (h health) Watch(ctx context.Context, r *grpchealth.CheckRequest, onChange 
 		}
 	})
 	keepOpen(ctx)
-	return func() { cancel(); following.Wait() }, nil
+	return func() { cancel(); following.Wait(); leave() }, nil
 }
+
+// enter counts a watch of a connection until leave is called.
+func (h *health) enter(connection string) (leave func(), err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.watches[connection] == maxHealthWatches {
+		return nil, connect.NewError(connect.CodeResourceExhausted, errManyWatches)
+	}
+	h.watches[connection]++
+	return func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if h.watches[connection]--; h.watches[connection] == 0 {
+			delete(h.watches, connection)
+		}
+	}, nil
+}
+
+var errManyWatches = fmt.Errorf("this connection has %d health watches; end one, or open another connection", maxHealthWatches)

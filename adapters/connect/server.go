@@ -74,7 +74,7 @@ func New(cfg Config) (http.Handler, error) {
 	mux := http.NewServeMux()
 	mux.Handle(secretsv1connect.NewSecretsServiceHandler(secrets{a}, guarded))
 	mux.Handle(secretsv1connect.NewOpsServiceHandler(ops{a}, guarded))
-	mux.Handle(grpchealth.NewHandler(health{cfg.Service}, common))
+	mux.Handle(grpchealth.NewHandler(&health{service: cfg.Service, watches: make(map[string]int)}, common))
 	reflector := grpcreflect.NewStaticReflector(
 		secretsv1connect.SecretsServiceName, secretsv1connect.OpsServiceName, grpchealth.HealthV1ServiceName)
 	mux.Handle(grpcreflect.NewHandlerV1(reflector, common))

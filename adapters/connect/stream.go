@@ -32,22 +32,24 @@ func (a *api) served(next http.Handler) http.Handler {
 			defer cancel()
 			defer context.AfterFunc(a.Service.Ending(), cancel)()
 		}
-		pw := &patientWriter{ResponseWriter: w, control: http.NewResponseController(w), patience: patience * a.KeepAlive}
+		pw := &patientWriter{ResponseWriter: w, control: http.NewResponseController(w), patience: patience * a.KeepAlive, connection: r.RemoteAddr}
 		if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
 			pw.certificates = r.TLS.PeerCertificates
 		}
 		next.ServeHTTP(pw, r.WithContext(context.WithValue(ctx, patientKey{}, pw)))
+		pw.hurry() // the server writes what is left
 	})
 }
 
 // patientWriter replaces the server's deadline for the whole answer, which would cut streams off, by one for each
-// write.
+// write. Between writes there is none: over HTTP/2 it would reset a stream that has nothing to say.
 type patientWriter struct {
 	http.ResponseWriter
 	control  *http.ResponseController
 	patience time.Duration
 	stream   bool
 
+	connection   string              // the address at its other end
 	certificates []*x509.Certificate // of the client, when the handshake has verified them
 }
 
@@ -60,16 +62,35 @@ func keepOpen(ctx context.Context) {
 	}
 }
 
-func (w *patientWriter) Write(b []byte) (int, error) {
+// connectionOf is the address of whoever called, which no two connections have at a time.
+func connectionOf(ctx context.Context) string {
+	pw, ok := ctx.Value(patientKey{}).(*patientWriter)
+	if !ok {
+		return ""
+	}
+	return pw.connection
+}
+
+// hurry gives the client of a stream until then to take what is being written.
+func (w *patientWriter) hurry() {
 	if w.stream {
 		// What cannot have deadlines needs no others.
 		_ = w.control.SetWriteDeadline(time.Now().Add(w.patience))
 	}
+}
+
+func (w *patientWriter) Write(b []byte) (int, error) {
+	w.hurry()
 	return w.ResponseWriter.Write(b)
 }
 
-// Flush sends what was written.
-func (w *patientWriter) Flush() { _ = w.control.Flush() }
+// Flush sends what was written, within the time of the last write.
+func (w *patientWriter) Flush() {
+	_ = w.control.Flush()
+	if w.stream {
+		_ = w.control.SetWriteDeadline(time.Time{})
+	}
+}
 
 // Unwrap lets http.ResponseController reach the connection.
 func (w *patientWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -2,14 +2,15 @@ package connect_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
+	"io"
 	"net"
-	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	rpc "connectrpc.com/connect"
@@ -19,25 +20,20 @@ import (
 	secretsv1 "github.com/apex-tradebill/omni-secrets/gen/omni/secrets/v1"
 )
 
-// keepAlive makes keep-alives frequent enough for a test to see some.
-func keepAlive(d time.Duration) setting {
-	return func(c *connect.Config) { c.KeepAlive = d }
-}
-
 // stream is one caller's watch.
 type stream struct {
 	*rpc.ServerStreamForClient[secretsv1.WatchSecretsResponse]
 	t testing.TB
 }
 
-func (f *fixture) watch(ctx context.Context, p protocol, token string, types ...string) *stream {
-	f.t.Helper()
+func (f *fixture) watch(t testing.TB, ctx context.Context, p protocol, token string, types ...string) *stream {
+	t.Helper()
 	s, err := f.secrets(p, token).WatchSecrets(ctx, &secretsv1.WatchSecretsRequest{SecretTypes: types})
 	if err != nil {
-		f.t.Fatal(err)
+		t.Fatal(err)
 	}
-	f.t.Cleanup(func() { _ = s.Close() })
-	return &stream{s, f.t}
+	t.Cleanup(func() { _ = s.Close() })
+	return &stream{s, t}
 }
 
 // next describes the next message: "TYPE VALUE SOURCE", "TYPE - REASON [withdrawn]" or "keep-alive".
@@ -96,7 +92,7 @@ func (s *stream) wantEnd(code rpc.Code, info domain.Code) {
 
 func TestWatchSecrets(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture, p protocol) {
-		s := f.watch(t.Context(), p, tokenRead)
+		s := f.watch(t, t.Context(), p, tokenRead)
 		s.want("trading_api_key key-1 gsm", "zk_signing_seed \xff\x00seed gsm", "webhook_shared_secret - not_found withdrawn", "keep-alive")
 		f.apply("emergency", time.Minute)
 		s.want("trading_api_key emergency break_glass")
@@ -110,42 +106,36 @@ func TestWatchSecrets(t *testing.T) {
 	})
 }
 
-// The fixture's server cuts answers off after 200 ms; a watch outlives that many times.
+// The server cuts answers off after a minute; a watch outlives that many times.
 func TestWatchOutlivesTheServersDeadlines(t *testing.T) {
-	for _, p := range protocols {
-		t.Run(p.name, func(t *testing.T) {
-			f := newFixture(t, keepAlive(50*time.Millisecond))
-			s := f.watch(t.Context(), p, tokenRead, apiKey)
-			s.want("trading_api_key key-1 gsm")
-			for range 12 {
-				s.want("keep-alive")
-			}
-			f.apply("emergency", time.Minute)
-			s.wantChange("trading_api_key emergency break_glass")
-		})
-	}
+	eachInMemory(t, func(t *testing.T, f *fixture, p protocol) {
+		s := f.watch(t, t.Context(), p, tokenRead, apiKey)
+		s.want("trading_api_key key-1 gsm", "keep-alive")
+		for range 40 { // ten minutes
+			s.want("keep-alive")
+		}
+		f.apply("emergency", time.Minute)
+		s.want("trading_api_key emergency break_glass")
+	})
 }
 
 func TestWatchEndsWhenTheServerStops(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture, p protocol) {
-		s := f.watch(t.Context(), p, tokenRead, apiKey)
+		s := f.watch(t, t.Context(), p, tokenRead, apiKey)
 		s.want("trading_api_key key-1 gsm", "keep-alive")
 		f.service.EndWatches()
 		s.wantEnd(rpc.CodeUnavailable, domain.CodeShuttingDown)
-		f.watch(t.Context(), p, tokenRead, apiKey).wantEnd(rpc.CodeUnavailable, domain.CodeShuttingDown)
+		f.watch(t, t.Context(), p, tokenRead, apiKey).wantEnd(rpc.CodeUnavailable, domain.CodeShuttingDown)
 	})
 }
 
 func TestWatchEndsWithItsToken(t *testing.T) {
-	for _, p := range protocols {
-		t.Run(p.name, func(t *testing.T) {
-			f := newFixture(t, keepAlive(20*time.Millisecond))
-			s := f.watch(t.Context(), p, tokenRead, apiKey)
-			s.want("trading_api_key key-1 gsm", "keep-alive")
-			f.tokens.refuse(tokenRead)
-			s.wantEnd(rpc.CodeUnauthenticated, domain.CodeUnauthenticated)
-		})
-	}
+	eachInMemory(t, func(t *testing.T, f *fixture, p protocol) {
+		s := f.watch(t, t.Context(), p, tokenRead, apiKey)
+		s.want("trading_api_key key-1 gsm", "keep-alive")
+		f.tokens.refuse(tokenRead)
+		s.wantEnd(rpc.CodeUnauthenticated, domain.CodeUnauthenticated)
+	})
 }
 
 func TestWatchIsRefused(t *testing.T) {
@@ -170,7 +160,7 @@ func TestWatchIsRefused(t *testing.T) {
 			{"a message that is too large", tokenRead, []string{strings.Repeat("x", connect.MaxMessageBytes)}, rpc.CodeResourceExhausted, ""},
 		} {
 			t.Run(c.name, func(t *testing.T) {
-				f.watch(t.Context(), p, c.token, c.types...).wantEnd(c.code, c.info)
+				f.watch(t, t.Context(), p, c.token, c.types...).wantEnd(c.code, c.info)
 			})
 		}
 	})
@@ -182,17 +172,17 @@ func TestWatchEndsWithItsCaller(t *testing.T) {
 	t.Run("who cancels", func(t *testing.T) {
 		each(t, func(t *testing.T, f *fixture, p protocol) {
 			ctx, cancel := context.WithCancel(t.Context())
-			s := f.watch(ctx, p, tokenRead, apiKey)
+			s := f.watch(t, ctx, p, tokenRead, apiKey)
 			s.want("trading_api_key key-1 gsm", "keep-alive")
 			cancel()
 			s.wantEnd(rpc.CodeCanceled, "")
 		})
 	})
 	t.Run("whose deadline passes", func(t *testing.T) {
-		each(t, func(t *testing.T, f *fixture, p protocol) {
-			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		eachInMemory(t, func(t *testing.T, f *fixture, p protocol) {
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			defer cancel()
-			f.watch(ctx, p, tokenRead, apiKey).wantEnd(rpc.CodeDeadlineExceeded, "")
+			f.watch(t, ctx, p, tokenRead, apiKey).wantEnd(rpc.CodeDeadlineExceeded, "")
 		})
 	})
 	t.Run("who half-closes the connection", func(t *testing.T) {
@@ -225,7 +215,7 @@ func TestWatchEndsWithItsCaller(t *testing.T) {
 // rawWatch begins a watch on a connection of its own, as any client may do over HTTP/1.1.
 func (f *fixture) rawWatch() (net.Conn, *bufio.Reader) {
 	f.t.Helper()
-	conn, err := net.Dial("tcp", f.server.Listener.Addr().String())
+	conn, err := f.dial(f.t.Context())
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -242,48 +232,87 @@ func (f *fixture) rawWatch() (net.Conn, *bufio.Reader) {
 
 // A request that is sent drop by drop does not hold the server's place longer than its deadline.
 func TestWatchRequestThatNeverEnds(t *testing.T) {
-	f := newFixture(t)
-	conn, err := net.Dial("tcp", f.server.Listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	if _, err := fmt.Fprintf(conn, "POST /omni.secrets.v1.SecretsService/WatchSecrets HTTP/1.1\r\nHost: omni\r\nAuthorization: Bearer %s\r\n"+
-		"Content-Type: application/connect+json\r\nContent-Length: 100\r\n\r\n", tokenRead); err != nil {
-		t.Fatal(err)
-	}
-	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
-	if err == nil {
-		defer response.Body.Close()
-		if strings.Contains(response.Header.Get("Content-Type"), "key-1") {
-			t.Error("it is answered")
+	synctest.Test(t, func(t *testing.T) {
+		f := newInMemory(t)
+		conn, err := f.dial(t.Context())
+		if err != nil {
+			t.Fatal(err)
 		}
-	} else if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
-		t.Error(err)
-	}
+		defer conn.Close()
+		if _, err := fmt.Fprintf(conn, "POST /omni.secrets.v1.SecretsService/WatchSecrets HTTP/1.1\r\nHost: omni\r\nAuthorization: Bearer %s\r\n"+
+			"Content-Type: application/connect+json\r\nContent-Length: 100\r\n\r\n", tokenRead); err != nil {
+			t.Fatal(err)
+		}
+		if err := conn.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		answer, err := io.ReadAll(conn) // until the server closes
+		if err != nil {
+			t.Error(err)
+		}
+		if bytes.Contains(answer, []byte(`"value"`)) {
+			t.Errorf("it is answered: %s", answer)
+		}
+	})
 }
 
 // One who does not read is cut off when the connection has taken no more for some keep-alives, and meanwhile holds
 // up nobody.
 func TestWatcherThatDoesNotRead(t *testing.T) {
-	f := newFixture(t, keepAlive(50*time.Millisecond))
-	f.server.Config.WriteTimeout = 0 // the watch bounds its writes by itself
-	conn, _ := f.rawWatch()
-	if err := conn.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
-		t.Fatal(err)
-	}
-	reader := f.watch(t.Context(), protocols[0], tokenRead, apiKey)
-	reader.want("trading_api_key key-1 gsm")
-	for i := range 200 { // 12 MB, more than any socket's buffers
-		value := fmt.Sprint(i) + strings.Repeat("x", 60_000)
-		f.backend.Set("key", value)
-		if _, err := f.service.Refresh(t.Context(), refresher, apiKey); err != nil {
+	synctest.Test(t, func(t *testing.T) {
+		f := newInMemory(t)
+		f.server.Config.WriteTimeout = 0 // the watch bounds its writes by itself
+		conn, answer := f.rawWatch()
+		if _, err := answer.ReadString('\n'); err != nil { // it is answered, and then never read
 			t.Fatal(err)
 		}
-		reader.wantChange("trading_api_key " + value + " gsm")
-	}
-	for address := range f.closed {
-		if address == conn.LocalAddr().String() {
+		reader := f.watch(t, t.Context(), protocols[0], tokenRead, apiKey)
+		reader.want("trading_api_key key-1 gsm")
+		for i := range 3 {
+			value := fmt.Sprint("key-", i)
+			f.backend.Set("key", value)
+			if _, err := f.service.Refresh(t.Context(), refresher, apiKey); err != nil {
+				t.Fatal(err)
+			}
+			reader.wantChange("trading_api_key " + value + " gsm")
+		}
+		f.wantCutOff(t, conn)
+	})
+}
+
+// Nor does one hold the server's place who reads everything but the end.
+func TestWatcherThatDoesNotReadTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newInMemory(t)
+		conn, _ := f.rawWatch()
+		var answer []byte
+		for !bytes.Contains(answer, []byte(`"code":"unavailable"`)) {
+			piece := make([]byte, 4<<10)
+			n, err := conn.Read(piece)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if answer = append(answer, piece[:n]...); bytes.Contains(answer, []byte(`"value"`)) {
+				f.service.EndWatches()
+			}
+		}
+		f.wantCutOff(t, conn)
+	})
+}
+
+// wantCutOff waits until the server closes the connection by itself.
+func (f *fixture) wantCutOff(t testing.TB, conn net.Conn) {
+	t.Helper()
+	late := time.After(2 * time.Minute)
+	for {
+		select {
+		case address := <-f.closed:
+			if address == conn.LocalAddr().String() {
+				return
+			}
+		case <-late:
+			t.Error("it is not cut off")
+			_ = conn.Close()
 			return
 		}
 	}
