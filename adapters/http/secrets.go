@@ -11,7 +11,7 @@ import (
 )
 
 type refreshRequest struct {
-	SecretType *string `json:"secretType"`
+	SecretType **string `json:"secretType"` // so that null, which sets the outer pointer, is told from no field
 }
 
 type refreshResponse struct {
@@ -37,13 +37,16 @@ func (a *api) refresh(w http.ResponseWriter, r *http.Request, call service.Call)
 	if err := a.Service.Authorize(r.Context(), call, domain.ScopeCacheRefresh, ""); err != nil {
 		return err
 	}
-	var body refreshRequest
+	body := refreshRequest{new(*string)}
 	if err := decode(w, r, &body, "secretType"); err != nil {
 		return err
 	}
+	if body.SecretType == nil {
+		return invalid("secretType is null; leave it out to refresh the whole catalog")
+	}
 	var t domain.SecretType
-	if body.SecretType != nil {
-		if t = domain.SecretType(*body.SecretType); t == "" {
+	if name := *body.SecretType; name != nil {
+		if t = domain.SecretType(*name); t == "" {
 			return invalid("secretType is empty; leave it out to refresh the whole catalog")
 		}
 	}
