@@ -56,6 +56,22 @@ func TestReadRaw(t *testing.T) {
 	}
 }
 
+func TestReadRawOnlyWhenAskedFor(t *testing.T) {
+	f := newFixture(t).run()
+	for accept, want := range map[string]string{
+		"*/*":                             "application/json",
+		"application/octet-stream":        "application/octet-stream",
+		"application/octet-stream; q=0.1": "application/octet-stream",
+		"application/json, application/octet-stream;q=0":      "application/json",
+		"application/json, Application/Octet-Stream ; Q=0.00": "application/json",
+	} {
+		a := f.do("GET", "/internal/apex-omni/secrets/zk_signing_seed", tokenRead, "", "Accept", accept).want(200, "")
+		if got := a.header.Get("Content-Type"); got != want {
+			t.Errorf("%s gets %s, want %s", accept, got, want)
+		}
+	}
+}
+
 func TestReadOfTheVersionThatTheClientHas(t *testing.T) {
 	f := newFixture(t).run()
 	for tag, status := range map[string]int{

@@ -104,10 +104,22 @@ func (a *api) read(w http.ResponseWriter, r *http.Request, call service.Call) er
 func accepts(r *http.Request, mediaType string) bool {
 	for _, header := range r.Header.Values("Accept") {
 		for part := range strings.SplitSeq(header, ",") {
-			name, _, _ := strings.Cut(part, ";")
+			name, parameters, _ := strings.Cut(part, ";")
 			if strings.EqualFold(strings.TrimSpace(name), mediaType) {
-				return true
+				return !refused(parameters)
 			}
+		}
+	}
+	return false
+}
+
+// refused reports whether the parameters of a media type say that it is not acceptable: a weight of 0.
+func refused(parameters string) bool {
+	for one := range strings.SplitSeq(parameters, ";") {
+		name, weight, _ := strings.Cut(one, "=")
+		if strings.EqualFold(strings.TrimSpace(name), "q") {
+			q, err := strconv.ParseFloat(strings.TrimSpace(weight), 64)
+			return err == nil && q == 0
 		}
 	}
 	return false
