@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -328,6 +329,19 @@ func TestUnrouted(t *testing.T) {
 	f.do("GET", "/nowhere", "", "").want(404, domain.CodeNotFound)
 	if a := f.do("POST", statusPath, tokenOps, "").want(405, domain.CodeMethodNotAllowed); a.header.Get("Allow") != "GET, HEAD" {
 		t.Errorf("Allow: %s", a.header.Get("Allow"))
+	}
+}
+
+// The mux itself sends who writes a path with two slashes elsewhere, with a page for a browser.
+func TestRedirectsHaveNoPage(t *testing.T) {
+	f := newFixture(t).run()
+	for _, path := range []string{"//internal/apex-omni/secrets/trading_api_key", "/nowhere/../livez", "//nowhere"} {
+		r := httptest.NewRequest("GET", "http://omni"+path, nil)
+		w := httptest.NewRecorder()
+		f.handler.ServeHTTP(w, r)
+		if kind := w.Header().Get("Content-Type"); w.Body.Len() > 0 || kind != "" && kind != "application/problem+json" {
+			t.Errorf("%s: %d %s %s", path, w.Code, kind, w.Body)
+		}
 	}
 }
 

@@ -84,6 +84,7 @@ func (a *api) unrouted(w *statusWriter, r *http.Request) {
 	case status == http.StatusMethodNotAllowed:
 		a.problem(w, r, &domain.Error{Code: domain.CodeMethodNotAllowed, Message: "this path takes " + allow}, nil)
 	case w.Header().Get("Location") != "":
+		w.Header().Del("Content-Type") // of a page
 		w.WriteHeader(status)
 	default:
 		a.problem(w, r, &domain.Error{Code: domain.CodeNotFound, Message: "there is nothing at this path; GET /openapi.yaml describes the API"}, nil)
@@ -101,7 +102,8 @@ func (a *api) panicked(w *statusWriter, r *http.Request, p any) {
 	}
 }
 
-// statusWriter remembers what was answered. What the mux itself answers, because it has no route, goes nowhere.
+// statusWriter remembers what was answered. What the mux itself answers, because it has no route or sends the caller to a
+// cleaner path, goes nowhere.
 type statusWriter struct {
 	http.ResponseWriter
 	request   *http.Request
@@ -115,7 +117,7 @@ type statusWriter struct {
 func (w *statusWriter) WriteHeader(status int) {
 	if !w.wrote {
 		w.status, w.wrote = status, true
-		w.unrouted = w.request.Pattern == "" && !w.answering
+		w.unrouted = (w.request.Pattern == "" || w.Header().Get("Location") != "") && !w.answering // no handler redirects
 	}
 	if !w.unrouted {
 		w.ResponseWriter.WriteHeader(status)
