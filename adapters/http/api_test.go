@@ -336,7 +336,7 @@ func TestUnrouted(t *testing.T) {
 func TestRedirectsHaveNoPage(t *testing.T) {
 	f := newFixture(t).run()
 	for _, path := range []string{"//internal/apex-omni/secrets/trading_api_key", "/nowhere/../livez", "//nowhere"} {
-		r := httptest.NewRequest("GET", "http://omni"+path, nil)
+		r := httptest.NewRequest(http.MethodGet, "http://omni"+path, nil)
 		w := httptest.NewRecorder()
 		f.handler.ServeHTTP(w, r)
 		if kind := w.Header().Get("Content-Type"); w.Body.Len() > 0 || kind != "" && kind != "application/problem+json" {
