@@ -32,10 +32,14 @@ func (c *Client) poll(ctx context.Context) {
 			}
 			continue
 		}
-		answered := c.ask(ctx, due)
 		if !all {
+			c.ask(ctx, due)
 			continue
 		}
+		c.following.mu.Lock()
+		c.following.nextPoll = forever // or earlier, by who needs one before this round has ended
+		c.following.mu.Unlock()
+		answered := c.ask(ctx, due)
 		wait := c.cfg.PollInterval
 		if answered {
 			retry.reset()
@@ -44,7 +48,8 @@ func (c *Client) poll(ctx context.Context) {
 		}
 		c.following.mu.Lock()
 		c.following.polled = c.now()
-		c.following.nextPoll = c.following.polled + jittered(wait)
+		early := max(c.following.nextPoll, c.following.polled+pollDelay)
+		c.following.nextPoll = min(early, c.following.polled+jittered(wait))
 		c.following.mu.Unlock()
 	}
 }

@@ -185,3 +185,23 @@ func TestStreamTakesOverDuringARoundOfPolls(t *testing.T) {
 		})
 	})
 }
+
+// What a value that ends during a round of polls leaves open is asked for after that round, not after the whole interval.
+func TestEndOfAnOverrideDuringARoundOfPolls(t *testing.T) {
+	bubble(t, func(h *harness) {
+		h.omni.HoldStreams(true)
+		slow := func(server http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+				if req.URL.Path == secretsv1connect.SecretsServiceGetSecretProcedure {
+					time.Sleep(2 * time.Second) //nolint:forbidigo // simulated: in a bubble
+				}
+				server.ServeHTTP(w, req)
+			})
+		}
+		h.omni.Override(apiKey, "emergency", 4*time.Second)
+		h.omni.Wrap(slow)
+		h.follow(only(apiKey, webhook))
+		h.pass(10 * time.Second)
+		h.wantValue(apiKey, "key-1", false)
+	})
+}
