@@ -18,6 +18,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -173,9 +174,8 @@ func parse(cfg Config, text [][]byte) (*content, error) {
 		c.expires = certificate.Leaf.NotAfter
 	}
 	if cfg.ClientCAFile != "" {
-		c.clients.roots = x509.NewCertPool()
-		if !c.clients.roots.AppendCertsFromPEM(text[2]) {
-			errs = append(errs, errors.New("OMNI_TLS_CLIENT_CA_FILE has no certificate in it; it is PEM"))
+		if c.clients.roots, err = parseAuthorities(text[2]); err != nil {
+			errs = append(errs, fmt.Errorf("OMNI_TLS_CLIENT_CA_FILE %w", err))
 		}
 		c.tls.ClientAuth, c.tls.ClientCAs = tls.RequireAndVerifyClientCert, c.clients.roots
 	}
@@ -185,4 +185,30 @@ func parse(cfg Config, text [][]byte) (*content, error) {
 		}
 	}
 	return c, errors.Join(errs...)
+}
+
+// parseAuthorities reads every certificate of a file, or none. The library passes over what it cannot read: clients of
+// that authority would be refused, and nobody told why.
+func parseAuthorities(text []byte) (*x509.CertPool, error) {
+	roots := x509.NewCertPool()
+	found := 0
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		found++
+		if block.Type != "CERTIFICATE" {
+			return nil, fmt.Errorf("has a %s in it; it is for certificates alone", block.Type)
+		}
+		authority, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("cannot be used: certificate %d: %w", found, err)
+		}
+		roots.AddCert(authority)
+	}
+	begun, ended := bytes.Count(text, []byte("BEGIN CERTIFICATE")), bytes.Count(text, []byte("END CERTIFICATE"))
+	switch {
+	case max(begun, ended) != found:
+		return nil, fmt.Errorf("has %d certificates in it, and %d of them can be read; it is PEM, each with its first and last line", max(begun, ended), found)
+	case found == 0:
+		return nil, errors.New("has no certificate in it; it is PEM")
+	}
+	return roots, nil
 }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -50,6 +51,7 @@ func TestBrokenFilesLeaveTheOldCertificateInUse(t *testing.T) {
 		"an expired one":      func(f *fixture) { f.writeServer(a.issue(names{commonName: "late", until: time.Now().Add(-time.Hour)})) },
 		"a file gone":         func(f *fixture) { _ = os.Remove(f.cfg.KeyFile) },
 		"no authority":        func(f *fixture) { f.write(f.cfg.ClientCAFile, []byte("x")) },
+		"half an authority":   func(f *fixture) { f.write(f.cfg.ClientCAFile, append(bytes.Clone(a.pem), a.pem[:len(a.pem)/2]...)) },
 		"scopes of nobody":    func(f *fixture) { f.write(f.cfg.ClientScopesFile, []byte("clients: []")) },
 		"scopes with mistake": func(f *fixture) { f.write(f.cfg.ClientScopesFile, []byte("clients: [{dns: x, scopes: [svc.typo]}]")) },
 	} {
@@ -214,11 +216,43 @@ clients:
 	})
 }
 
+func TestAuthoritiesThatAreRefused(t *testing.T) {
+	a := newAuthority(t)
+	f := newFixture(t, a.issue(names{}), a.pem, "")
+	block := func(kind string, content []byte) []byte {
+		return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: content})
+	}
+	for name, c := range map[string]struct {
+		text []byte
+		says string
+	}{
+		"empty":                      {nil, "has no certificate in it"},
+		"no PEM":                     {[]byte("x"), "has no certificate in it"},
+		"half of the second":         {append(bytes.Clone(a.pem), a.pem[:len(a.pem)/2]...), "1 of them can be read"},
+		"the first without its end":  {slices.Concat(a.pem[:len(a.pem)/2], []byte("\n"), a.pem), "1 of them can be read"},
+		"one without its beginning":  {slices.Concat(a.pem, a.pem[1:]), "1 of them can be read"},
+		"a certificate that is none": {append(bytes.Clone(a.pem), block("CERTIFICATE", []byte("x"))...), "certificate 2"},
+		"a key":                      {append(bytes.Clone(a.pem), block("PRIVATE KEY", []byte("x"))...), "PRIVATE KEY"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f.write(f.cfg.ClientCAFile, c.text)
+			if _, err := certificate.New(f.cfg); err == nil || !strings.Contains(err.Error(), c.says) || !strings.Contains(err.Error(), "OMNI_TLS_CLIENT_CA_FILE") {
+				t.Errorf("error %v, want %q", err, c.says)
+			}
+		})
+	}
+	f.write(f.cfg.ClientCAFile, slices.Concat([]byte("# the first\n"), a.pem, []byte("\n# the second\n"), newAuthority(t).pem, []byte("\n# that is all\n")))
+	if _, err := certificate.New(f.cfg); err != nil {
+		t.Errorf("with comments: %v", err)
+	}
+}
+
 func TestScopesFilesThatAreRefused(t *testing.T) {
 	a := newAuthority(t)
 	f := newFixture(t, a.issue(names{}), a.pem, "clients: [{dns: x, scopes: [svc.omni.secrets.read]}]")
 	for name, c := range map[string]struct{ text, says string }{
 		"empty":            {"", "lists no clients"},
+		"two documents":    {"clients: [{dns: x, scopes: [omni:ops]}]\n---\nclients: [{dns: y, scopes: [omni:ops]}]", "one document"},
 		"an unknown field": {"clients: [{sub: x, scopes: [svc.omni.secrets.read]}]", "sub"},
 		"two names":        {"clients: [{dns: x, uri: y, scopes: [svc.omni.secrets.read]}]", "one of uri, dns and commonName"},
 		"no name":          {"clients: [{scopes: [svc.omni.secrets.read]}]", "one of uri, dns and commonName"},

@@ -71,6 +71,9 @@ func parseClients(text []byte) ([]entry, error) {
 	if err := dec.Decode(&file); err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
+	if err := dec.Decode(new(any)); !errors.Is(err, io.EOF) {
+		return nil, errors.New("it goes on after its first document; it is one document, with all clients under clients")
+	}
 	if len(file.Clients) == 0 {
 		return nil, errors.New("it lists no clients; leave the variable out when certificates let nobody in by themselves")
 	}
