@@ -41,7 +41,7 @@ func callOf(ctx context.Context) service.Call {
 }
 
 // admit lets in who has a valid token or client certificate.
-func (a *api) admit(ctx context.Context, _ connect.Spec, peer connect.Peer, header http.Header) (context.Context, error) {
+func (a *api) admit(ctx context.Context, spec connect.Spec, peer connect.Peer, header http.Header) (context.Context, error) {
 	w, _ := ctx.Value(patientKey{}).(*patientWriter)
 	credentials := service.Credentials{Authorization: header.Get("Authorization"), Address: peer.Addr}
 	if w != nil {
@@ -55,11 +55,17 @@ func (a *api) admit(ctx context.Context, _ connect.Spec, peer connect.Peer, head
 		}
 		return nil, a.failure(ctx, call, err)
 	}
+	if w != nil {
+		w.call, w.unasked = call, spec.Procedure
+	}
 	return context.WithValue(ctx, callKey{}, call), nil
 }
 
 // authorize refuses a call whose token lacks the scope of the procedure.
 func (a *api) authorize(ctx context.Context, procedure string, message any) error {
+	if w, ok := ctx.Value(patientKey{}).(*patientWriter); ok {
+		w.unasked = ""
+	}
 	var t domain.SecretType
 	if about, ok := message.(interface{ GetSecretType() string }); ok {
 		t = domain.SecretType(about.GetSecretType())

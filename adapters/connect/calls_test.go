@@ -14,6 +14,7 @@ import (
 	"github.com/apex-tradebill/omni-secrets/adapters/connect"
 	"github.com/apex-tradebill/omni-secrets/domain"
 	secretsv1 "github.com/apex-tradebill/omni-secrets/gen/omni/secrets/v1"
+	"github.com/apex-tradebill/omni-secrets/gen/omni/secrets/v1/secretsv1connect"
 )
 
 func TestGetSecret(t *testing.T) {
@@ -307,6 +308,42 @@ func TestTokenIsCheckedFirst(t *testing.T) {
 			defer response.Body.Close()
 			if response.StatusCode != http.StatusUnauthorized || response.Header.Get("WWW-Authenticate") == "" {
 				t.Errorf("status %d, %v", response.StatusCode, response.Header)
+			}
+		})
+	}
+}
+
+// A message that cannot be read is refused before anybody asks for the scope of the call: who lacks it is in the trail all
+// the same.
+func TestWhoLacksTheScopeIsInTheTrailWhateverWasSent(t *testing.T) {
+	f := newFixture(t)
+	for name, c := range map[string]struct {
+		body, token   string
+		status, wants int
+	}{
+		"a message":                             {`{}`, tokenNothing, http.StatusForbidden, 1},
+		"malformed":                             {`{`, tokenNothing, http.StatusBadRequest, 1},
+		"too large":                             {strings.Repeat("x", 2*connect.MaxMessageBytes), tokenNothing, http.StatusTooManyRequests, 1},
+		"malformed, by who has the scope of it": {`{`, tokenOps, http.StatusBadRequest, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			denied := func() int {
+				return f.recorded(func(e domain.Event) bool { return e.Action == domain.ActionAccessDenied })
+			}
+			before := denied()
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, f.server.URL+secretsv1connect.OpsServiceGetStatusProcedure, strings.NewReader(c.body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header.Set("Content-Type", "application/json")
+			r.Header.Set("Authorization", "Bearer "+c.token)
+			response, err := f.httpClient(false).Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer response.Body.Close()
+			if response.StatusCode != c.status || denied() != before+c.wants {
+				t.Errorf("status %d, %d denials are recorded; want %d and %d", response.StatusCode, denied()-before, c.status, c.wants)
 			}
 		})
 	}

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/apex-tradebill/omni-secrets/service"
 )
 
 // patience is how many keep-alives one write to a client may take: one who reads is never cut off, one who does not
@@ -37,6 +39,9 @@ func (a *api) served(next http.Handler) http.Handler {
 			pw.certificates = r.TLS.PeerCertificates
 		}
 		next.ServeHTTP(pw, r.WithContext(context.WithValue(ctx, patientKey{}, pw)))
+		if pw.unasked != "" {
+			_ = a.Service.Authorize(ctx, pw.call, scopeOf[pw.unasked], "")
+		}
 		pw.hurry() // the server writes what is left
 	})
 }
@@ -51,6 +56,11 @@ type patientWriter struct {
 
 	connection   string              // the address at its other end
 	certificates []*x509.Certificate // of the client, when the handshake has verified them
+
+	// call was let in for the procedure unasked, whose scope nobody has asked for yet; that stays so when the message cannot
+	// be read. Who lacks the scope is in the trail all the same.
+	call    service.Call
+	unasked string
 }
 
 type patientKey struct{}

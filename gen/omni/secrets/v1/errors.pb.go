@@ -23,7 +23,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// ErrorInfo is among the details of every error.
+// ErrorInfo is among the details of every error but those of the protocol, such as a message that cannot be read.
 type ErrorInfo struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What went wrong, in a word that does not change, such as `SECRET_UNAVAILABLE`. The REST API uses the same.
