@@ -2,7 +2,9 @@ package connect
 
 import (
 	"context"
+	"encoding/base64"
 	"net/http"
+	"net/url"
 
 	"connectrpc.com/connect"
 
@@ -49,14 +51,17 @@ func (a *api) admit(ctx context.Context, spec connect.Spec, peer connect.Peer, h
 	}
 	// served has put the id there, in the place of whatever the caller sent.
 	call, err := a.Service.Authenticate(ctx, credentials, header.Get(requestIDHeader))
+	if err == nil {
+		if w != nil {
+			w.call, w.unasked = call, spec.Procedure
+		}
+		err = readable(peer.Query)
+	}
 	if err != nil {
 		if w != nil && domain.AsError(err).Code == domain.CodeUnauthenticated {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="omni-secrets"`) // a header with gRPC too, whose errors are trailers
 		}
 		return nil, a.failure(ctx, call, err)
-	}
-	if w != nil {
-		w.call, w.unasked = call, spec.Procedure
 	}
 	return context.WithValue(ctx, callKey{}, call), nil
 }
@@ -71,4 +76,20 @@ func (a *api) authorize(ctx context.Context, procedure string, message any) erro
 		t = domain.SecretType(about.GetSecretType())
 	}
 	return a.Service.Authorize(ctx, callOf(ctx), scopeOf[procedure], t)
+}
+
+// readable refuses the query of a GET whose message is not the base64 that it says it is. To the library that would be a
+// mistake of the server.
+func readable(query url.Values) error {
+	if query.Get("base64") != "1" {
+		return nil
+	}
+	encoding, message := base64.URLEncoding, query.Get("message")
+	if len(message)%4 != 0 {
+		encoding = base64.RawURLEncoding
+	}
+	if _, err := encoding.DecodeString(message); err != nil {
+		return &domain.Error{Code: domain.CodeInvalidRequest, Message: "message is not base64 of the URL alphabet, which base64=1 says it is"}
+	}
+	return nil
 }

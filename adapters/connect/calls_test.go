@@ -2,8 +2,10 @@ package connect_test
 
 import (
 	"bytes"
+	"encoding/base64"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -308,6 +310,41 @@ func TestTokenIsCheckedFirst(t *testing.T) {
 			defer response.Body.Close()
 			if response.StatusCode != http.StatusUnauthorized || response.Header.Get("WWW-Authenticate") == "" {
 				t.Errorf("status %d, %v", response.StatusCode, response.Header)
+			}
+		})
+	}
+}
+
+func TestGETThatCannotBeRead(t *testing.T) {
+	f := newFixture(t)
+	good := url.QueryEscape(base64.StdEncoding.EncodeToString([]byte(`{"secretType":"trading_api_key"}`)))
+	for name, c := range map[string]struct {
+		query  string
+		status int
+	}{
+		"base64":            {"connect=v1&encoding=json&base64=1&message=" + good, 200},
+		"no base64":         {"connect=v1&encoding=json&base64=1&message=%25", 400},
+		"half a letter":     {"connect=v1&encoding=json&base64=1&message=eyJzZ", 400},
+		"no JSON":           {"connect=v1&encoding=json&message=%25", 400},
+		"no message":        {"connect=v1&encoding=json", 400},
+		"no gzip":           {"connect=v1&encoding=json&compression=gzip&message=%7B%7D", 400},
+		"without any token": {"connect=v1&encoding=json&base64=1&message=%25", 401},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, f.server.URL+"/omni.secrets.v1.SecretsService/GetSecret?"+c.query, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.status != http.StatusUnauthorized {
+				r.Header.Set("Authorization", "Bearer "+tokenRead)
+			}
+			response, err := f.httpClient(false).Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer response.Body.Close()
+			if body, err := io.ReadAll(response.Body); err != nil || response.StatusCode != c.status {
+				t.Errorf("%d %s, %v", response.StatusCode, body, err)
 			}
 		})
 	}
