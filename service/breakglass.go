@@ -109,7 +109,7 @@ func (s *Service) ClearOverride(ctx context.Context, call Call, t domain.SecretT
 		return s.refuseUnknown(ctx, call, domain.ActionBreakGlassClear, t)
 	}
 	if err := s.followOverrides(ctx); err != nil { // what is known here may be a second old
-		s.log.WarnContext(ctx, "an override is to be ended as it is known here: the database does not tell what is open", "err", err)
+		return s.stateUnavailable(ctx, "end the override", err)
 	}
 	open := sl.snapshot().override
 	if !open.ActiveAt(time.Now()) {

@@ -24,8 +24,11 @@ const (
 	drainPause = 200 * time.Millisecond
 )
 
-// errJournal is a failure of the journal itself, while the database may be well.
-var errJournal = errors.New("the journal's own files")
+// What may be in the way of events: the journal itself, while the database may be well, or the database.
+var (
+	errJournal = errors.New("the journal's own files")
+	errStore   = errors.New("the database")
+)
 
 // drainJournal moves audit events from the journal to the store, in order, for as long as ctx lasts. While
 // the store is away they wait in the journal.
@@ -37,6 +40,7 @@ var errJournal = errors.New("the journal's own files")
 func (s *Service) drainJournal(ctx context.Context) error {
 	retry := backoff{min: 100 * time.Millisecond, max: 5 * time.Second}
 	high, limit := false, drainBatch
+	var told error // which of the two was in the way the last time
 	for {
 		high = s.watchJournal(ctx, high)
 		n, err := s.drainOnce(ctx, limit)
@@ -46,18 +50,25 @@ func (s *Service) drainJournal(ctx context.Context) error {
 			return ctx.Err()
 		case err != nil:
 			switch {
-			case retry.last >= retry.max: // it was told
+			case retry.last >= retry.max && errors.Is(err, told): // nothing new
 			case errors.Is(err, errJournal):
+				told = errJournal
 				s.log.WarnContext(ctx, "audit events wait in the journal: its own files cannot be read or written; look at its disk", "err", err)
 			default:
+				told = errStore
 				s.log.WarnContext(ctx, "audit events wait in the journal: the database does not take them", "err", err)
 			}
 			wait = retry.next()
 			limit = max(limit/2, leastBatch)
+		case n == 0: // past records that cannot be read, which asked nobody anything
 		default:
-			if retry.last > 0 {
+			switch told {
+			case errJournal:
+				s.log.InfoContext(ctx, "the journal's own files can be read and written again")
+			case errStore:
 				s.log.InfoContext(ctx, "the database takes audit events again")
 			}
+			told = nil
 			retry.reset()
 			if n == limit {
 				wait = 0
@@ -82,7 +93,7 @@ func (s *Service) drainOnce(ctx context.Context, limit int) (int, error) {
 	}
 	refused, err := s.store(ctx, events)
 	if err != nil {
-		return 0, err
+		return 0, fmt.Errorf("%w: %w", errStore, err)
 	}
 	if len(refused) > 0 {
 		if err := s.cfg.Drain.SetAside(refused); err != nil {

@@ -221,3 +221,54 @@ func TestDrainTriesLessOfASlowDatabase(t *testing.T) {
 		}
 	})
 }
+
+// flaky is a journal, or a store, that fails until it is mended.
+type flaky struct {
+	ports.JournalReader
+	ports.AuditStore
+
+	journal, store error
+}
+
+func (f *flaky) Next(ctx context.Context, limit int) ([]domain.Event, error) {
+	if f.journal != nil {
+		return nil, f.journal
+	}
+	return f.JournalReader.Next(ctx, limit)
+}
+
+func (f *flaky) InsertEvents(ctx context.Context, events []domain.Event) error {
+	if f.store != nil {
+		return f.store
+	}
+	return f.AuditStore.InsertEvents(ctx, events)
+}
+
+// What is in the way is told when it begins, also in place of something else, and which of them is over in the end.
+func TestDrainTellsWhatIsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var parts *flaky
+		f := newFixture(t, func(config *service.Config) {
+			parts = &flaky{JournalReader: config.Drain, AuditStore: config.Audit, journal: errBroken}
+			config.Drain, config.Audit = parts, parts
+		})
+		defer f.run()()
+		f.wantServed(apiKey, "key-1", "gsm", false)
+		f.at(time.Minute)
+		parts.journal, parts.store = nil, errBroken
+		f.at(2 * time.Minute)
+		parts.store = nil
+		f.at(3 * time.Minute)
+		parts.journal = errBroken
+		f.wantServed(apiKey, "key-1", "gsm", false)
+		f.at(4 * time.Minute)
+		parts.journal = nil
+		f.wantServed(apiKey, "key-1", "gsm", false)
+		f.at(5 * time.Minute)
+		if len(f.logs.named("audit events wait in the journal: the database does not take them")) == 0 {
+			t.Error("the database was not told of")
+		}
+		f.wantLogged("the database takes audit events again", 1)
+		f.wantLogged("the journal's own files can be read and written again", 1)
+	})
+}

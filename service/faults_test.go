@@ -1,6 +1,7 @@
 package service_test
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"sync/atomic"
@@ -279,5 +280,96 @@ func TestJournalThatFillsUpIsToldOfOnce(t *testing.T) {
 		at(4*time.Second, 450, 1, 0)
 		at(5*time.Second, 399, 1, 1)
 		at(6*time.Second, 501, 2, 1)
+	})
+}
+
+// The versions of a database that is another one are noted anew, so that the next one is counted as a rotation.
+func TestRotationAfterAFailoverIsCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, _ := newReplicas(t)
+		defer a.run()()
+		a.at(time.Hour)
+		a.store.FailOver(memory.New())
+		synctest.Wait()
+		a.store.FailWith(nil) // the poll
+		a.at(time.Hour + time.Minute)
+		if st := a.status(apiKey); st.NewestVersion != "1" {
+			t.Errorf("the newest version is %q", st.NewestVersion)
+		}
+		a.backend.Set("key", "key-2")
+		a.at(3 * time.Hour)
+		if st := a.status(apiKey); st.NewestVersion != "2" || st.LastRotatedAt.IsZero() {
+			t.Errorf("status: %+v", st.Metadata)
+		}
+	})
+}
+
+// hanging is a database that keeps callers waiting to their time-out when they ask for overrides or for a refresh.
+type hanging struct {
+	*memory.Store
+
+	now atomic.Bool
+}
+
+func (h *hanging) OpenOverrides(ctx context.Context) ([]domain.Override, error) {
+	if h.now.Load() {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return h.Store.OpenOverrides(ctx)
+}
+
+func (h *hanging) RequestRefresh(ctx context.Context, types []domain.SecretType, replicaID string) error {
+	if h.now.Load() {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return h.Store.RequestRefresh(ctx, types, replicaID)
+}
+
+// What a refresh is asked for is to get rid of an old value: it does not wait for the database with that.
+func TestRefreshFetchesAtOnceWhileTheDatabaseHangs(t *testing.T) {
+	for name, fails := range map[string]bool{"and succeeds": false, "and fails": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f, _ := newReplicas(t)
+				h := &hanging{Store: f.store}
+				f.config.Overrides, f.config.Replicas = h, h
+				f.build()
+				defer f.run()()
+				f.at(time.Second)
+				f.backend.Set("key", "key-2")
+				if fails {
+					f.backend.Fail("key", domain.ReasonUnavailable)
+				}
+				h.now.Store(true)
+				done := make(chan error, 1)
+				go func() { done <- askedOn(f) }()
+				synctest.Wait()
+				if fails {
+					f.wantCode(<-done, domain.CodeRefreshFailed)
+					if f.logs.named("a refresh ends no override that another replica applied a moment before: the database does not tell what is open") != nil {
+						t.Error("the database was found at fault")
+					}
+					return
+				}
+				f.wantServed(apiKey, "key-2", "gsm", false)
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+// Where the database cannot be asked, an override that another replica applied may be open.
+func TestClearSaysWhenItCannotKnow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, _ := newReplicas(t)
+		defer f.run()()
+		f.store.FailWith(errors.New("connection refused"))
+		if e := f.wantCode(clearOn(f), domain.CodeStateUnavailable); e.RetryAfter == 0 {
+			t.Error("no Retry-After")
+		}
 	})
 }

@@ -10,11 +10,11 @@ import (
 	"github.com/apex-tradebill/omni-secrets/domain"
 )
 
-// ensureMetadata makes a row for each secret of the catalog.
-func (s *Service) ensureMetadata(ctx context.Context) error {
+// ensureMetadata makes a row for each secret, or makes the one that there is describe the catalog's.
+func (s *Service) ensureMetadata(ctx context.Context, slots []*slot) error {
 	now := time.Now()
-	rows := make([]domain.Metadata, 0, len(s.order))
-	for _, sl := range s.order {
+	rows := make([]domain.Metadata, 0, len(slots))
+	for _, sl := range slots {
 		rows = append(rows, domain.NewMetadata(sl.entry, s.cfg.Environment, now))
 	}
 	return s.cfg.Metadata.EnsureMetadata(ctx, rows, func(t domain.SecretType) domain.Event {
@@ -26,12 +26,12 @@ func (s *Service) ensureMetadata(ctx context.Context) error {
 
 // remakeMetadata makes the rows that were there at the start and are not any more: the database is another one. What
 // they told of rotations is not known here.
-func (s *Service) remakeMetadata(ctx context.Context, missing int) error {
-	if err := s.ensureMetadata(ctx); err != nil {
+func (s *Service) remakeMetadata(ctx context.Context, missing []*slot) error {
+	if err := s.ensureMetadata(ctx, missing); err != nil {
 		return err
 	}
-	s.served.add(s.order...)
-	s.log.ErrorContext(ctx, domain.AlertMetadataMissing, "secrets", missing, "replicaId", s.cfg.ReplicaID,
+	s.served.add(missing...)
+	s.log.ErrorContext(ctx, domain.AlertMetadataMissing, "secrets", len(missing), "replicaId", s.cfg.ReplicaID,
 		"next", "the rows were made anew, with rotation deadlines from today on; if the database was failed over to, bring over what the former one has (runbook: the database is another one)")
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/apex-tradebill/omni-secrets/adapters/memory"
 	"github.com/apex-tradebill/omni-secrets/domain"
 )
 
@@ -93,6 +94,13 @@ func TestRotationIsNotFollowedByAReplicaOfAnotherCatalog(t *testing.T) {
 		_, err = a.RecordRotation(t.Context(), operator, apiKey, time.Time{})
 		a.wantCode(err, domain.CodeStateUnavailable)
 		a.at(3 * time.Hour)
+		for _, action := range []domain.Action{domain.ActionRotationPreview, domain.ActionRotationPromote, domain.ActionRotationAbort, domain.ActionRotationBegin, domain.ActionWriteMetadata} {
+			if !slices.ContainsFunc(a.recorded(action), func(e domain.Event) bool {
+				return e.ReplicaID == "a" && e.Result == domain.ResultFailure && e.ErrorCode == string(domain.CodeStateUnavailable)
+			}) {
+				t.Errorf("the refusal of %s is not in the trail", action)
+			}
+		}
 		a.wantServed(apiKey, "old-9", "gsm", false)
 		b.wantServed(apiKey, "new-2", "gsm", false)
 	})
@@ -121,5 +129,54 @@ func TestRowOfAnotherSecretIsNotFollowed(t *testing.T) {
 		f.backend.Set("key", "key-2")
 		f.at(2 * time.Hour)
 		f.wantServed(apiKey, "key-2", "gsm", false)
+	})
+}
+
+const leftAlone = "the database has another secret for this type than the catalog here: nothing is counted or decided about it"
+
+// A replica of the former catalog that is started again during an update sets the row back. If it then goes, nobody is left
+// whom the row is about, and somebody must be told.
+func TestRowThatIsSetBackIsToldOf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := newMove(t)
+		stop := a.run()
+		a.at(time.Hour)
+		defer b.run()()
+		stop()
+		a.build()
+		stop = a.run()
+		a.at(2 * time.Hour)
+		stop()
+		b.store.FailWith(nil) // the poll
+		b.at(3 * time.Hour)
+		if lines := b.wantLogged(leftAlone, 1); len(lines) == 1 && lines[0]["secretType"] != string(apiKey) {
+			t.Errorf("told: %v", lines[0])
+		}
+		b.build()
+		defer b.run()() // as the message says
+		b.backend.Set("moved", "new-2")
+		b.at(10 * time.Hour)
+		b.wantSteps(domain.ActionRotationDetected, "success 2")
+	})
+}
+
+// A replica of the former catalog that finds a row gone makes that one, and leaves the others as they are.
+func TestOnlyTheRowsThatAreMissingAreMade(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := newMove(t)
+		defer a.run()()
+		a.at(time.Hour)
+		standby := memory.New()
+		made := domain.Event{ID: domain.EventID{Start: 1, Seq: 1}, Type: apiKey, Action: domain.ActionWriteMetadata, Result: domain.ResultSuccess, RecordedAt: time.Now()}
+		row := domain.NewMetadata(b.config.Catalog[0], "test", time.Now())
+		if err := standby.EnsureMetadata(t.Context(), []domain.Metadata{row}, func(domain.SecretType) domain.Event { return made }); err != nil {
+			t.Fatal(err)
+		}
+		a.store.FailOver(standby)
+		a.at(2 * time.Hour)
+		rows, err := a.store.ListMetadata(t.Context())
+		if err != nil || len(rows) != 2 || rows[0].GCPSecretID != "moved" {
+			t.Errorf("%+v, %v", rows, err)
+		}
 	})
 }

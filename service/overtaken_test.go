@@ -329,3 +329,26 @@ func TestClearIsOvertaken(t *testing.T) {
 		})
 	}
 }
+
+// No time means now, whoever else records a rotation at that moment.
+func TestRecordOfNowIsOvertakenByAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := newReplicas(t)
+		o := &overtaken{Store: b.store}
+		b.config.Rotations = o
+		b.build()
+		defer a.run()()
+		defer b.run()()
+		a.at(time.Hour)
+		record := func(f *fixture) {
+			if _, err := f.RecordRotation(t.Context(), operator, apiKey, time.Time{}); err != nil {
+				t.Error(err)
+			}
+		}
+		o.afterStandings = func() {
+			time.Sleep(time.Millisecond) //nolint:forbidigo // simulated: in a bubble
+			record(a)
+		}
+		record(b)
+	})
+}

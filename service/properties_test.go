@@ -175,14 +175,14 @@ func (w *world) clearOn(t *rapid.T, r *replica) {
 	var err error
 	w.besideReaders(r, func() { err = r.ClearOverride(t.Context(), operator, apiKey) }, func() {
 		switch {
+		case w.gone:
+			w.wantCode(err, domain.CodeStateUnavailable)
 		case !w.open.servedAt(time.Now()):
 			w.wantCode(err, domain.CodeNoBreakGlass)
 			w.expectJournaled(r, domain.Event{
 				Action: domain.ActionBreakGlassClear, Actor: operator.Principal.Actor(), Result: domain.ResultFailure,
 				ErrorCode: string(domain.CodeNoBreakGlass),
 			})
-		case w.gone:
-			w.wantCode(err, domain.CodeStateUnavailable)
 		default:
 			w.wantCode(err, "")
 			w.expectEnd(r.id, operator.Principal.Actor(), domain.EndCleared)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -45,13 +46,22 @@ func (s *Service) Refresh(ctx context.Context, call Call, t domain.SecretType) (
 		slots = []*slot{sl}
 	}
 
-	open := s.openElsewhere(ctx)
+	listing, cancel := context.WithCancel(ctx)
+	var listed sync.WaitGroup
+	defer listed.Wait()
+	defer cancel()
+	var open map[domain.SecretType]domain.Override
+	listed.Go(func() { open = s.openElsewhere(listing) })
+	openThere := func(t domain.SecretType) domain.Override {
+		listed.Wait()
+		return open[t]
+	}
 	outcomes := make([]refreshOutcome, len(slots))
 	var work errgroup.Group
 	work.SetLimit(MaxConcurrentFetches)
 	for i, sl := range slots {
 		work.Go(func() error {
-			outcomes[i] = s.refresh(ctx, call, sl, open[sl.entry.Type])
+			outcomes[i] = s.refresh(ctx, call, sl, openThere)
 			return outcomes[i].unaudited
 		})
 	}
@@ -104,12 +114,12 @@ type refreshOutcome struct {
 }
 
 // openElsewhere lists the overrides that are open by what the database says: other replicas may have applied some that are
-// not known here yet. It does not wait for those that change overrides, since a refresh must not when the database hangs.
+// not known here yet. It does not wait for those that change overrides, who wait in turn when the database hangs.
 func (s *Service) openElsewhere(ctx context.Context) map[domain.SecretType]domain.Override {
-	ctx, cancel := context.WithTimeout(ctx, stateTimeout)
+	asking, cancel := context.WithTimeout(ctx, stateTimeout)
 	defer cancel()
-	list, err := s.cfg.Overrides.OpenOverrides(ctx)
-	if err != nil {
+	list, err := s.cfg.Overrides.OpenOverrides(asking)
+	if err != nil && ctx.Err() == nil {
 		s.log.WarnContext(ctx, "a refresh ends no override that another replica applied a moment before: the database does not tell what is open", "err", err)
 	}
 	open := make(map[domain.SecretType]domain.Override, len(list))
@@ -120,16 +130,18 @@ func (s *Service) openElsewhere(ctx context.Context) map[domain.SecretType]domai
 }
 
 // refresh fetches one secret and ends what was open when it began: the override that is known here, and the one that the
-// database says is open, if that is another one.
-func (s *Service) refresh(ctx context.Context, call Call, sl *slot, there domain.Override) refreshOutcome {
+// database says is open, if that is another one. The fetch does not wait for the database.
+func (s *Service) refresh(ctx context.Context, call Call, sl *slot, openThere func(domain.SecretType) domain.Override) refreshOutcome {
 	began := time.Now()
 	here := sl.snapshot().override
 	err := s.fetchAnew(ctx, sl)
 	if err == nil && here.ID != "" {
 		_, err = s.endOpen(ctx, call, here, domain.EndRefreshed)
 	}
-	if err == nil && there.ID != "" && there.ID != here.ID {
-		_, err = s.endOpen(ctx, call, there, domain.EndRefreshed)
+	if err == nil {
+		if there := openThere(sl.entry.Type); there.ID != "" && there.ID != here.ID {
+			_, err = s.endOpen(ctx, call, there, domain.EndRefreshed)
+		}
 	}
 
 	e := s.event(call, domain.ActionCacheRefresh, sl.entry.Type, domain.ResultSuccess)

@@ -35,7 +35,7 @@ func (s *Service) PreviewRotation(ctx context.Context, call Call, t domain.Secre
 	if err := step.setVersion(ctx, version); err != nil {
 		return Preview{}, err
 	}
-	standing, err := s.standing(ctx, step.sl)
+	standing, err := step.standing(ctx)
 	if err != nil {
 		return Preview{}, err
 	}
@@ -218,12 +218,13 @@ func (s *Service) RecordRotation(ctx context.Context, call Call, t domain.Secret
 	if err != nil {
 		return SecretStatus{}, err
 	}
-	if at.IsZero() {
-		at = time.Now()
-	}
 	return step.take(ctx, func(ctx context.Context, standing domain.Standing) (domain.Standing, domain.Rotated, bool, error) {
 		if err := s.readMetadata(ctx); err != nil {
 			return standing, domain.Rotated{}, false, err
+		}
+		at := at
+		if at.IsZero() {
+			at = time.Now()
 		}
 		last := s.rotations.metadata(step.sl.entry, s.cfg.Environment, at).LastRotatedAt
 		switch {
@@ -241,30 +242,6 @@ func (s *Service) RecordRotation(ctx context.Context, call Call, t domain.Secret
 }
 
 var errNoRow = errors.New("the secret has no row in omni_secret_metadata; was it deleted since this server started?")
-
-// standing is the secret's, as the database has it now.
-func (s *Service) standing(ctx context.Context, sl *slot) (domain.Standing, error) {
-	ctx, cancel := context.WithTimeout(ctx, stateTimeout)
-	defer cancel()
-	list, err := s.cfg.Rotations.Standings(ctx)
-	if err != nil {
-		return domain.Standing{}, s.stateUnavailable(ctx, "read the state of the rotation", err)
-	}
-	for _, st := range list {
-		switch {
-		case st.Type != sl.entry.Type:
-			continue
-		case st.Origin != sl.entry.Origin():
-			return st, &domain.Error{
-				Code:       domain.CodeStateUnavailable,
-				Message:    "this replica's catalog names another secret for this type than the database has, as during an update; ask a replica with the newest catalog, or try again when the update is over",
-				RetryAfter: time.Second,
-			}
-		}
-		return st, nil
-	}
-	return domain.Standing{}, s.stateUnavailable(ctx, "read the state of the rotation", errNoRow)
-}
 
 // check fetches a version and has it pass everything that a new one must, served being the one that every replica serves.
 // Its error is a *domain.CheckError, or says what is wrong with the webhook.
@@ -380,9 +357,32 @@ func (p *rotationStep) setVersion(ctx context.Context, version string) error {
 	return nil
 }
 
+// standing is the secret's, as the database has it now. One of another origin is none to take a step from, or to compare with.
+func (p *rotationStep) standing(ctx context.Context) (domain.Standing, error) {
+	ctx, cancel := context.WithTimeout(ctx, stateTimeout)
+	defer cancel()
+	list, err := p.cfg.Rotations.Standings(ctx)
+	if err != nil {
+		return domain.Standing{}, p.stateUnavailable(ctx, "read the state of the rotation", err)
+	}
+	i := slices.IndexFunc(list, func(st domain.Standing) bool { return st.Type == p.sl.entry.Type })
+	switch {
+	case i < 0:
+		return domain.Standing{}, p.stateUnavailable(ctx, "read the state of the rotation", errNoRow)
+	case list[i].Origin != p.sl.entry.Origin():
+		return domain.Standing{}, p.refuse(ctx, &domain.Error{
+			Code: domain.CodeStateUnavailable,
+			Message: "this replica's catalog names another secret for this type than the database has, as during an update: ask a replica with the newest catalog, " +
+				"or try again when the update is over; if none is under way, restart a replica that has the newest catalog",
+			RetryAfter: time.Second,
+		})
+	}
+	return list[i], nil
+}
+
 // legal is the secret's standing; it refuses the step if it cannot be taken from there.
 func (p *rotationStep) legal(ctx context.Context) (domain.Standing, error) {
-	standing, err := p.standing(ctx, p.sl)
+	standing, err := p.standing(ctx)
 	if err != nil {
 		return standing, err
 	}

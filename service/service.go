@@ -142,7 +142,7 @@ func New(cfg Config) (*Service, error) {
 // Start brings the metadata rows up to date and puts the overrides that are still open back in place. It
 // needs the database; it fetches nothing.
 func (s *Service) Start(ctx context.Context) error {
-	if err := s.ensureMetadata(ctx); err != nil {
+	if err := s.ensureMetadata(ctx, s.order); err != nil {
 		return fmt.Errorf("write metadata: %w", err)
 	}
 	if err := s.followRotations(ctx); err != nil {

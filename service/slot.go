@@ -17,6 +17,8 @@ type slot struct {
 
 	view atomic.Pointer[view] // what readers see
 
+	foreign bool // the database has another secret for the type, which was told; guarded by Service.steps
+
 	mu     sync.Mutex // of those who change the view
 	flight *flight    // the fetch under way, if any
 	again  bool       // and another is to follow it

@@ -15,7 +15,7 @@ const promotionGrace = 500 * time.Millisecond
 
 // followRotations takes over the standings that the replicas have agreed on: at the start, before anything is fetched, and
 // whenever another one decided. What was decided about a secret of another origin, by replicas of another catalog, is left
-// alone: what was known before holds on.
+// alone, and told of: what was known before holds on.
 func (s *Service) followRotations(ctx context.Context) error {
 	s.steps.Lock()
 	defer s.steps.Unlock()
@@ -29,17 +29,29 @@ func (s *Service) followRotations(ctx context.Context) error {
 	for _, st := range list {
 		there[st.Type] = st
 	}
-	changed, missing := false, 0
+	changed := false
+	var missing []*slot
 	for _, sl := range s.order {
 		st, ok := there[sl.entry.Type]
-		if !ok {
-			missing++
-		} else if st.Origin == sl.entry.Origin() && st != sl.snapshot().standing {
+		ours := st.Origin == sl.entry.Origin()
+		switch {
+		case !ok:
+			missing = append(missing, sl)
+			continue
+		case ours && st != sl.snapshot().standing:
 			s.adopt(sl, st)
+			if v := sl.snapshot(); st.Find(v.found) == domain.FoundFirst {
+				s.served.add(sl) // which notes it
+			}
 			changed = true
+		case !ours && !sl.foreign:
+			s.log.WarnContext(ctx, "the database has another secret for this type than the catalog here: nothing is counted or decided about it",
+				"secretType", st.Type, "reference", sl.entry.Reference, "theirs", st.Origin.Reference, "replicaId", s.cfg.ReplicaID,
+				"next", "while replicas are updated to another catalog this is so; afterwards, restart one that has the newest")
 		}
+		sl.foreign = !ours
 	}
-	if missing > 0 && s.started.Load() {
+	if len(missing) > 0 && s.started.Load() {
 		if err := s.remakeMetadata(ctx, missing); err != nil {
 			return err
 		}
