@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	"github.com/apex-tradebill/omni-secrets/client"
 	secretsv1 "github.com/apex-tradebill/omni-secrets/gen/omni/secrets/v1"
 	"github.com/apex-tradebill/omni-secrets/gen/omni/secrets/v1/secretsv1connect"
@@ -203,5 +205,33 @@ func TestEndOfAnOverrideDuringARoundOfPolls(t *testing.T) {
 		h.follow(only(apiKey, webhook))
 		h.pass(10 * time.Second)
 		h.wantValue(apiKey, "key-1", false)
+	})
+}
+
+// A stream that told something and fell silent before it was in sync leaves its secrets to the polls, at once.
+func TestStreamThatEndsBeforeItIsInSync(t *testing.T) {
+	bubble(t, func(h *harness) {
+		streams := 0
+		h.omni.Wrap(func(server http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+				if req.URL.Path != secretsv1connect.SecretsServiceWatchSecretsProcedure {
+					server.ServeHTTP(w, req)
+					return
+				}
+				if streams++; streams > 1 {
+					w.WriteHeader(http.StatusServiceUnavailable)
+					return
+				}
+				secret := &secretsv1.Secret{SecretType: apiKey, Value: []byte("key-1"), Version: "1", Source: "gsm", FetchedAt: timestamppb.Now(), ServedAt: timestamppb.Now()}
+				w.Header().Set("Content-Type", streamType)
+				_, _ = w.Write(frame(encode(&secretsv1.WatchSecretsResponse{Event: &secretsv1.WatchSecretsResponse_Secret{Secret: secret}})))
+				_ = http.NewResponseController(w).Flush()
+				<-req.Context().Done()
+			})
+		})
+		h.follow(only(apiKey))
+		h.omni.Set(apiKey, "key-2")
+		h.pass(12 * time.Second) // 2 s after the stream was given up
+		h.wantValue(apiKey, "key-2", false)
 	})
 }

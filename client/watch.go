@@ -175,9 +175,13 @@ func (c *Client) ended(stream *session, messages *connect.ServerStreamForClient[
 	stream.cancel(nil)
 	stream.confirmed.open.Store(false)
 	_ = messages.Close()
+	told := false // it may have done so without ever being in sync
+	for _, e := range c.view.Load().entries {
+		told = told || e.confirmed == stream.confirmed
+	}
 	c.following.mu.Lock()
 	defer c.following.mu.Unlock()
-	if c.following.stream == stream {
+	if c.following.stream == stream || told {
 		c.following.stream = nil
 		c.following.nextPoll = c.now() + jittered(pollDelay)
 		signal(c.following.wake)
