@@ -14,6 +14,10 @@ import (
 // is.
 const patience = 4
 
+// never is when the deadline of a stream is that has nothing to say. With none at all, net/http would not stop the timer of the
+// next one when an HTTP/2 stream ends, and reset it afterwards.
+const never = 100 * 365 * 24 * time.Hour
+
 // healthAndReflection begins the paths of the library's services, whose streams would go on until the client ends them.
 const healthAndReflection = "/grpc."
 
@@ -47,7 +51,7 @@ func (a *api) served(next http.Handler) http.Handler {
 }
 
 // patientWriter replaces the server's deadline for the whole answer, which would cut streams off, by one for each
-// write. Between writes there is none: over HTTP/2 it would reset a stream that has nothing to say.
+// write. Between writes it is never: over HTTP/2 it would reset a stream that has nothing to say.
 type patientWriter struct {
 	http.ResponseWriter
 	control  *http.ResponseController
@@ -98,7 +102,7 @@ func (w *patientWriter) Write(b []byte) (int, error) {
 func (w *patientWriter) Flush() {
 	_ = w.control.Flush()
 	if w.stream {
-		_ = w.control.SetWriteDeadline(time.Time{})
+		_ = w.control.SetWriteDeadline(time.Now().Add(never))
 	}
 }
 

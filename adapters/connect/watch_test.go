@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -316,4 +317,67 @@ func (f *fixture) wantCutOff(t testing.TB, conn net.Conn) {
 			return
 		}
 	}
+}
+
+// frame is one of HTTP/2 (RFC 9113, section 4.1).
+func frame(kind, flags byte, stream uint32, payload string) string {
+	head := binary.BigEndian.AppendUint32(nil, uint32(len(payload)))[1:] //nolint:gosec // a few bytes
+	return string(binary.BigEndian.AppendUint32(append(head, kind, flags), stream)) + payload
+}
+
+// field is one of a header, to the letter and in no table (RFC 7541, section 6.2.2).
+func field(name, value string) string {
+	return "\x00" + string(rune(len(name))) + name + string(rune(len(value))) + value
+}
+
+// Over HTTP/2 a deadline is a timer that resets the stream; one that is over must not be reset a minute later, nor be kept so
+// long.
+func TestNothingIsSaidOfAWatchThatItsClientCancelled(t *testing.T) {
+	const data, headers, reset, settings, endStream, endHeaders = 0, 1, 3, 4, 1, 4
+	synctest.Test(t, func(t *testing.T) {
+		f := newInMemory(t)
+		conn, err := f.dial(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		var ofTheFirst atomic.Int64 // frames
+		go func() {
+			for head := make([]byte, 9); ; {
+				if _, err := io.ReadFull(conn, head); err != nil {
+					return
+				}
+				if binary.BigEndian.Uint32(head[5:]) == 1 {
+					ofTheFirst.Add(1)
+				}
+				if _, err := io.CopyN(io.Discard, conn, int64(head[0])<<16|int64(head[1])<<8|int64(head[2])); err != nil {
+					return
+				}
+			}
+		}()
+		watch := field(":method", "POST") + field(":scheme", "http") + field(":authority", "omni") +
+			field(":path", "/omni.secrets.v1.SecretsService/WatchSecrets") +
+			field("authorization", "Bearer "+tokenRead) + field("content-type", "application/connect+json")
+		request := "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(settings, 0, 0, "")
+		for _, stream := range []uint32{1, 3} { // the other one keeps the connection
+			request += frame(headers, endHeaders, stream, watch) + frame(data, endStream, stream, "\x00\x00\x00\x00\x02{}")
+		}
+		if _, err := io.WriteString(conn, request); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if ofTheFirst.Load() == 0 {
+			t.Fatal("the watch was not answered")
+		}
+		if _, err := io.WriteString(conn, frame(reset, 0, 1, "\x00\x00\x00\x08")); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		before := ofTheFirst.Load()
+		time.Sleep(2 * time.Minute) //nolint:forbidigo // simulated: in a bubble
+		synctest.Wait()
+		if n := ofTheFirst.Load() - before; n != 0 {
+			t.Errorf("%d frames after its end", n)
+		}
+	})
 }
