@@ -62,10 +62,10 @@ func (s *Service) drainJournal(ctx context.Context) error {
 			limit = max(limit/2, leastBatch)
 		case n == 0: // past records that cannot be read, which asked nobody anything
 		default:
-			switch told {
-			case errJournal:
+			switch {
+			case errors.Is(told, errJournal):
 				s.log.InfoContext(ctx, "the journal's own files can be read and written again")
-			case errStore:
+			case errors.Is(told, errStore):
 				s.log.InfoContext(ctx, "the database takes audit events again")
 			}
 			told = nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -227,19 +228,19 @@ type flaky struct {
 	ports.JournalReader
 	ports.AuditStore
 
-	journal, store error
+	journal, store atomic.Bool // fail now
 }
 
 func (f *flaky) Next(ctx context.Context, limit int) ([]domain.Event, error) {
-	if f.journal != nil {
-		return nil, f.journal
+	if f.journal.Load() {
+		return nil, errBroken
 	}
 	return f.JournalReader.Next(ctx, limit)
 }
 
 func (f *flaky) InsertEvents(ctx context.Context, events []domain.Event) error {
-	if f.store != nil {
-		return f.store
+	if f.store.Load() {
+		return errBroken
 	}
 	return f.AuditStore.InsertEvents(ctx, events)
 }
@@ -249,20 +250,22 @@ func TestDrainTellsWhatIsOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var parts *flaky
 		f := newFixture(t, func(config *service.Config) {
-			parts = &flaky{JournalReader: config.Drain, AuditStore: config.Audit, journal: errBroken}
+			parts = &flaky{JournalReader: config.Drain, AuditStore: config.Audit}
+			parts.journal.Store(true)
 			config.Drain, config.Audit = parts, parts
 		})
 		defer f.run()()
 		f.wantServed(apiKey, "key-1", "gsm", false)
 		f.at(time.Minute)
-		parts.journal, parts.store = nil, errBroken
+		parts.store.Store(true)
+		parts.journal.Store(false)
 		f.at(2 * time.Minute)
-		parts.store = nil
+		parts.store.Store(false)
 		f.at(3 * time.Minute)
-		parts.journal = errBroken
+		parts.journal.Store(true)
 		f.wantServed(apiKey, "key-1", "gsm", false)
 		f.at(4 * time.Minute)
-		parts.journal = nil
+		parts.journal.Store(false)
 		f.wantServed(apiKey, "key-1", "gsm", false)
 		f.at(5 * time.Minute)
 		if len(f.logs.named("audit events wait in the journal: the database does not take them")) == 0 {

@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -46,16 +47,8 @@ func (s *Service) Refresh(ctx context.Context, call Call, t domain.SecretType) (
 		slots = []*slot{sl}
 	}
 
-	listing, cancel := context.WithCancel(ctx)
-	var listed sync.WaitGroup
-	defer listed.Wait()
-	defer cancel()
-	var open map[domain.SecretType]domain.Override
-	listed.Go(func() { open = s.openElsewhere(listing) })
-	openThere := func(t domain.SecretType) domain.Override {
-		listed.Wait()
-		return open[t]
-	}
+	openThere, stop := s.askWhatIsOpen(ctx)
+	defer stop()
 	outcomes := make([]refreshOutcome, len(slots))
 	var work errgroup.Group
 	work.SetLimit(MaxConcurrentFetches)
@@ -113,25 +106,32 @@ type refreshOutcome struct {
 	unaudited error
 }
 
-// openElsewhere lists the overrides that are open by what the database says: other replicas may have applied some that are
-// not known here yet. It does not wait for those that change overrides, who wait in turn when the database hangs.
-func (s *Service) openElsewhere(ctx context.Context) map[domain.SecretType]domain.Override {
-	asking, cancel := context.WithTimeout(ctx, stateTimeout)
-	defer cancel()
-	list, err := s.cfg.Overrides.OpenOverrides(asking)
-	if err != nil && ctx.Err() == nil {
-		s.log.WarnContext(ctx, "a refresh ends no override that another replica applied a moment before: the database does not tell what is open", "err", err)
+// askWhatIsOpen begins to ask the database for the overrides that are open: other replicas may have applied some that are not
+// known here yet. there waits for the answer; stop is to be called when nobody needs it any more. It does not queue up
+// behind those that change overrides, who wait in turn when the database hangs.
+func (s *Service) askWhatIsOpen(ctx context.Context) (there func(domain.SecretType) domain.Override, stop func()) {
+	ctx, cancel := context.WithTimeout(ctx, stateTimeout)
+	open := make(map[domain.SecretType]domain.Override)
+	var asking sync.WaitGroup
+	asking.Go(func() {
+		list, err := s.cfg.Overrides.OpenOverrides(ctx)
+		if err != nil && !errors.Is(ctx.Err(), context.Canceled) {
+			s.log.WarnContext(ctx, "a refresh ends no override that another replica applied a moment before: the database does not tell what is open", "err", err)
+		}
+		for _, o := range list {
+			open[o.Envelope.Type] = o
+		}
+	})
+	there = func(t domain.SecretType) domain.Override {
+		asking.Wait()
+		return open[t]
 	}
-	open := make(map[domain.SecretType]domain.Override, len(list))
-	for _, o := range list {
-		open[o.Envelope.Type] = o
-	}
-	return open
+	return there, func() { cancel(); asking.Wait() }
 }
 
 // refresh fetches one secret and ends what was open when it began: the override that is known here, and the one that the
 // database says is open, if that is another one. The fetch does not wait for the database.
-func (s *Service) refresh(ctx context.Context, call Call, sl *slot, openThere func(domain.SecretType) domain.Override) refreshOutcome {
+func (s *Service) refresh(ctx context.Context, call Call, sl *slot, there func(domain.SecretType) domain.Override) refreshOutcome {
 	began := time.Now()
 	here := sl.snapshot().override
 	err := s.fetchAnew(ctx, sl)
@@ -139,8 +139,8 @@ func (s *Service) refresh(ctx context.Context, call Call, sl *slot, openThere fu
 		_, err = s.endOpen(ctx, call, here, domain.EndRefreshed)
 	}
 	if err == nil {
-		if there := openThere(sl.entry.Type); there.ID != "" && there.ID != here.ID {
-			_, err = s.endOpen(ctx, call, there, domain.EndRefreshed)
+		if open := there(sl.entry.Type); open.ID != "" && open.ID != here.ID {
+			_, err = s.endOpen(ctx, call, open, domain.EndRefreshed)
 		}
 	}
 

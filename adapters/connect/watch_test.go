@@ -321,7 +321,7 @@ func (f *fixture) wantCutOff(t testing.TB, conn net.Conn) {
 
 // frame is one of HTTP/2 (RFC 9113, section 4.1).
 func frame(kind, flags byte, stream uint32, payload string) string {
-	head := binary.BigEndian.AppendUint32(nil, uint32(len(payload)))[1:] //nolint:gosec // a few bytes
+	head := binary.BigEndian.AppendUint32(nil, uint32(len(payload)))[1:]
 	return string(binary.BigEndian.AppendUint32(append(head, kind, flags), stream)) + payload
 }
 
