@@ -229,11 +229,15 @@ type flaky struct {
 	ports.AuditStore
 
 	journal, store atomic.Bool // fail now
+	unreadable     atomic.Bool // the next records cannot be read
 }
 
 func (f *flaky) Next(ctx context.Context, limit int) ([]domain.Event, error) {
 	if f.journal.Load() {
 		return nil, errBroken
+	}
+	if f.unreadable.Swap(false) {
+		return nil, nil
 	}
 	return f.JournalReader.Next(ctx, limit)
 }
@@ -260,6 +264,9 @@ func TestDrainTellsWhatIsOver(t *testing.T) {
 		parts.store.Store(true)
 		parts.journal.Store(false)
 		f.at(2 * time.Minute)
+		parts.unreadable.Store(true) // which says nothing of the database
+		f.at(2*time.Minute + 30*time.Second)
+		f.wantLogged("the database takes audit events again", 0)
 		parts.store.Store(false)
 		f.at(3 * time.Minute)
 		parts.journal.Store(true)
